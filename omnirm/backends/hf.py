@@ -1,0 +1,281 @@
+"""Generates with transformers: Qwen2.5-Omni (thinker), Qwen3-Omni (thinker), Qwen3-VL, from a path or hub name.
+
+For the judge and for everything that needs completions. One bad request (a broken file, a prompt too long) gets an
+error completion and loses nothing else. Sampling is seeded per request: the same request gives the same completion
+whatever it is batched with. Knows neither prompts nor parsers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+from omnirm.backends.base import Capabilities
+from omnirm.backends.hf_inputs import Conversation, InputEncoder, media_parts
+from omnirm.backends.hf_load import checkpoint_revision, checkpoint_settings, load_checkpoint, torch_dtype
+from omnirm.backends.hf_steps import StepLog, StopTexts, sample_processor
+from omnirm.errors import BackendError, CapabilityError, ConfigError
+from omnirm.preprocessing.types import MediaError, Policy, Settings
+from omnirm.types import Completion, Part, Request
+
+_WINDOW = 32  # batches: requests are sorted by length within so many, so that shared media stay close together
+_MEDIUM = 1000  # characters of text that a medium counts for when requests are sorted by length
+
+
+class HFBackend:
+    """A Qwen model on this machine.
+
+    Args:
+        name_or_path: folder or hub name.
+        device: `cpu`, `cuda`, `cuda:1`, ...; the best there is when None.
+        dtype: `float32`, `bfloat16`, `float16`; what suits the device when None.
+        batch_size: requests that are generated together; halved by itself when memory runs out.
+        settings: media budgets; the checkpoint's `omnirm.json` or the family's defaults when None.
+        policy: which media may be read, and limits.
+        allow_pickle: load weights that are not safetensors. Such files can run any code.
+        allow_remote_code: run code that comes with the checkpoint.
+        revision: hub revision.
+        name: what to call the model; `name_or_path` when None.
+
+    Raises:
+        UnsafeCheckpoint: pickled weights or remote code, and not allowed.
+        BackendError: the checkpoint cannot be loaded.
+        ConfigError: a batch size below 1, or an unknown dtype.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int = 8,
+        settings: Settings | None = None,
+        policy: Policy | None = None,
+        allow_pickle: bool = False,
+        allow_remote_code: bool = False,
+        revision: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        import torch
+        from transformers import GenerationConfig
+
+        from omnirm.preprocessing import MediaCache
+
+        if batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size}: must be at least 1")
+        path = str(name_or_path)
+        self.name = name or path
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = torch_dtype(dtype, self.device)
+        self.batch_size = batch_size
+        self.policy = policy or Policy()
+        self.cache = MediaCache()
+        self.model, self.processor = load_checkpoint(
+            path,
+            self.device,
+            self.dtype,
+            allow_pickle=allow_pickle,
+            allow_remote_code=allow_remote_code,
+            revision=revision,
+        )
+        self.encoder = InputEncoder(self.processor)
+        self.settings = settings or checkpoint_settings(path, self.processor)
+        self.revision = checkpoint_revision(path, self.model)
+        context = int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 32768))
+        self.capabilities = Capabilities(self.encoder.modalities, logprobs=True, context=context)
+        tokenizer = self.processor.tokenizer
+        configured = self.model.generation_config.eos_token_id
+        ends = [configured] if isinstance(configured, int) else list(configured or ())
+        self._ends = {*ends, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+        # a checkpoint's own sampling settings (penalties, top-k, ...) would change distributions unseen
+        self.model.generation_config = GenerationConfig(
+            eos_token_id=sorted(self._ends), pad_token_id=tokenizer.pad_token_id, do_sample=False
+        )
+
+    @property
+    def media_settings(self) -> dict[str, Any]:
+        """The media budgets, JSON-ready, for the record of a judgment."""
+        return asdict(self.settings)
+
+    def decoding(self, request: Request) -> dict[str, Any]:
+        """What decides a completion besides the prompt, JSON-ready."""
+        keys = ("max_new_tokens", "temperature", "top_p", "seed", "stop")
+        found = {k: getattr(request, k) for k in keys}
+        return found | {
+            "stop": list(request.stop),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device,
+        }
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answers every request, in order. Requests of like length are batched together.
+
+        What is wrong with one request is in its completion: `finish_reason` is "error", and `error` begins with
+        `media_error`, `capability_error`, `out_of_memory`, `bad_request` or `backend_error`.
+
+        Raises:
+            BackendError: the device failed; nothing can be generated any more.
+        """
+        results: list[Completion | None] = [None] * len(requests)
+        for batch in self._batches(requests):
+            for i, completion in zip(batch, self._prepare_and_answer([requests[i] for i in batch]), strict=True):
+                results[i] = completion
+        return [r for r in results if r is not None]
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
+        window = self.batch_size * _WINDOW
+        for start in range(0, len(requests), window):
+            keys = {i: self._group(requests[i]) for i in range(start, min(start + window, len(requests)))}
+            ordered = sorted(keys, key=lambda i: (keys[i], _rough_length(requests[i])))
+            for _, members in groupby(ordered, key=keys.__getitem__):
+                group = list(members)
+                yield from (group[k : k + self.batch_size] for k in range(0, len(group), self.batch_size))
+
+    def _group(self, request: Request) -> tuple[bool, bool, int]:
+        """Requests that are equal in this may share a batch: videos, their sound, and how long an answer may be."""
+        videos = [p for p in media_parts(request.messages) if p.type == "video"]
+        return bool(videos), any(map(self._with_sound, videos)), request.max_new_tokens
+
+    def _with_sound(self, video: Part) -> bool:
+        return bool(video.options.get("use_audio_in_video", self.settings.video.with_audio))
+
+    def _prepare_and_answer(self, requests: Sequence[Request]) -> list[Completion]:
+        results: list[Completion | None] = [None] * len(requests)
+        ready: list[tuple[int, Request, Conversation]] = []
+        for i, (request, found) in enumerate(zip(requests, self._conversations(requests), strict=True)):
+            if isinstance(found, Conversation):
+                ready.append((i, request, found))
+            else:
+                results[i] = found
+        answers = self._answer([(request, conversation) for _, request, conversation in ready]) if ready else []
+        for (i, _, _), completion in zip(ready, answers, strict=True):
+            results[i] = completion
+        return [r for r in results if r is not None]
+
+    def _conversations(self, requests: Sequence[Request]) -> Iterator[Conversation | Completion]:
+        """Each request with its media, or the completion that says why not. Media are decoded in one go."""
+        from omnirm.preprocessing import MediaItem, prepare_many
+
+        wrong = [self._wrong(request) for request in requests]
+        parts = [() if why else tuple(media_parts(r.messages)) for r, why in zip(requests, wrong, strict=True)]
+        items = [MediaItem(p.value, p.type, p.options) for one in parts for p in one if p.type != "text"]
+        media = iter(prepare_many(items, self.settings, self.policy, cache=self.cache))
+        for request, why, own in zip(requests, wrong, parts, strict=True):
+            prepared = [next(media) for _ in own]
+            if why:
+                yield _failed(why)
+            elif errors := [m for m in prepared if isinstance(m, MediaError)]:
+                yield _failed(f"media_error: {errors[0]}")
+            else:
+                found = tuple(m for m in prepared if not isinstance(m, MediaError))
+                yield Conversation(request.messages, found, request.prefill)
+
+    def _wrong(self, request: Request) -> str:
+        """Why a request cannot be answered at all, "" where it can."""
+        for part in media_parts(request.messages):
+            if part.type not in self.encoder.modalities:
+                return f"capability_error: {self.name} takes no {part.type}; choose a Qwen-Omni model for it"
+            if part.type == "video" and self._with_sound(part) and "audio" not in self.encoder.modalities:
+                return f"capability_error: {self.name} hears no sound: leave out use_audio_in_video"
+        if request.max_new_tokens < 1:
+            return f"bad_request: max_new_tokens {request.max_new_tokens}: give at least 1"
+        if not 0 <= request.temperature < float("inf"):
+            return f"bad_request: temperature {request.temperature}: give 0 or more"
+        if not 0 < request.top_p <= 1:
+            return f"bad_request: top_p {request.top_p}: give more than 0 and at most 1"
+        return ""
+
+    def _answer(self, batch: list[tuple[Request, Conversation]]) -> list[Completion]:
+        """One batch; halves it when memory runs out, and isolates a request that cannot be encoded or run."""
+        import torch
+
+        try:
+            return self._run(batch)
+        except CapabilityError as error:
+            why = f"capability_error: {error}"
+        except torch.AcceleratorError as error:
+            raise BackendError(f"{self.name}: {self.device} failed, start anew: {error}") from error
+        except (ValueError, IndexError, TypeError, RuntimeError, MemoryError) as error:  # of processor or model
+            why = f"backend_error: {type(error).__name__}: {error}"
+            if _out_of_memory(error):
+                why = "out_of_memory: shorten the prompt, or lower the media budget"
+                if self.device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+        if len(batch) == 1:
+            return [_failed(why)]
+        half = (len(batch) + 1) // 2
+        return self._answer(batch[:half]) + self._answer(batch[half:])
+
+    def _run(self, batch: list[tuple[Request, Conversation]]) -> list[Completion]:
+        import torch
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        requests = [r for r, _ in batch]
+        inputs = self.encoder([c for _, c in batch])
+        lengths = inputs["attention_mask"].sum(1).tolist()
+        longest = max(n + r.max_new_tokens for n, r in zip(lengths, requests, strict=True))
+        if longest > self.capabilities.context:
+            raise CapabilityError(
+                f"{longest} tokens of prompt and answer, but {self.name} takes {self.capabilities.context}: "
+                "shorten the prompt, lower the media budget or max_new_tokens"
+            )
+        inputs = {k: self._to_device(v) for k, v in inputs.items()}
+        tokenizer, width = self.processor.tokenizer, inputs["input_ids"].shape[1]
+        log = StepLog(tokenizer, [r.track for r in requests])
+        stops = StopTexts(tokenizer, requests, width)
+        with torch.inference_mode():
+            output = self.model.generate(
+                **inputs,
+                max_new_tokens=max(r.max_new_tokens for r in requests),
+                logits_processor=LogitsProcessorList([log.before, sample_processor(requests), log.after]),
+                stopping_criteria=StoppingCriteriaList([stops]),
+            )
+        new = output[:, width:].tolist()
+        return [
+            self._completion(row, ids, request, lengths[row], log, stops)
+            for row, (ids, request) in enumerate(zip(new, requests, strict=True))
+        ]
+
+    def _completion(
+        self, row: int, ids: list[int], request: Request, prompt_tokens: int, log: StepLog, stops: StopTexts
+    ) -> Completion:
+        ids = ids[: request.max_new_tokens]
+        ended = next((i for i, t in enumerate(ids) if t in self._ends), None)
+        stopped = stops.at(row)
+        kept = ids[: min(x for x in (ended, stopped, len(ids)) if x is not None)]
+        text = self.processor.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if stopped is not None:
+            cuts = [text.index(stop) + len(stop) for stop in request.stop if stop in text]
+            text = text[: min(cuts, default=len(text))]
+        reason = "length" if ended is None and stopped is None else "stop"
+        logged = ids[: len(kept) + (ended == len(kept))]  # with the end token, whose text is "": P(Yes) may stand there
+        logprobs = log.token_logprobs(row, logged, text) if request.track else ()
+        return Completion(text, reason, prompt_tokens, len(kept), logprobs)
+
+    def _to_device(self, value: Any) -> Any:
+        import torch
+
+        if not isinstance(value, torch.Tensor):
+            return value
+        features = value.is_floating_point() and value.dim() > 1  # seconds per grid stay as they are
+        return value.to(self.device, self.dtype) if features else value.to(self.device)
+
+
+def _rough_length(request: Request) -> int:
+    parts = (p for message in request.messages for p in message.parts)
+    return sum(len(p.value) if p.type == "text" else _MEDIUM for p in parts)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # of torch's CPU allocator
+
+
+def _failed(why: str) -> Completion:
+    return Completion("", "error", error=why)

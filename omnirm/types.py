@@ -1,0 +1,149 @@
+"""The values that travel through omnirm: samples in, requests to a model, completions and verdicts out.
+
+Frozen, light and JSON-ready: they refer to media, they never hold decoded ones. No torch, no numpy, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Modality = Literal["text", "image", "video", "audio"]
+Letter = Literal["A", "B", "tie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of content: a text, or a reference to a medium (path, `file://`, `data:`, URL).
+
+    `options` are per-medium preprocessing settings in Qwen's convention: `fps`, `nframes`, `min_pixels`, `max_pixels`,
+    `total_pixels`, `min_frames`, `max_frames`, `video_start`, `video_end`, `use_audio_in_video`, `offset`, `duration`.
+    `trusted` is True only for text of our own templates: any other text is encoded so that it cannot become a special token.
+    """
+
+    type: Modality
+    value: Any  # str; for media also bytes, PIL image, numpy array or torch tensor (not JSON-ready then)
+    options: Mapping[str, float | int | bool] = field(default_factory=dict)
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """A criterion to judge under. `weight` >= 0; weights matter relative to each other."""
+
+    name: str
+    text: str = ""
+    weight: float = 1.0
+    source: str = "given"  # given | generated | gold | ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of a generative model.
+
+    The completion continues `prefill`, which already stands at the start of the assistant's turn.
+    `track`: strings whose log-probability is wanted at every generated position (each must be a single token).
+    """
+
+    messages: tuple[Message, ...]
+    prefill: str = ""
+    max_new_tokens: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    track: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One generated token: its text, its log-probability, and those of the tracked strings at its position (nats)."""
+
+    text: str
+    logprob: float
+    top: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered. `text` does not include the request's prefill. `logprobs` is empty where none were asked for."""
+
+    text: str
+    finish_reason: Literal["stop", "length", "error"]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParseFailure:
+    """Why a completion gave no value. Never a score, never a tie.
+
+    reason: `truncated` | `missing` | `ambiguous` | `malformed` | `out_of_range` | `backend_error` | `media_error`.
+    """
+
+    reason: str
+    detail: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionAnalysis:
+    """What a judge wrote under one rubric. Scores are None where the format has none; `verdict` where it gave none."""
+
+    rubric: Rubric
+    analysis_a: str = ""
+    analysis_b: str = ""
+    score_a: float | None = None
+    score_b: float | None = None
+    verdict: Letter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairVerdict:
+    """A parsed pairwise judgment, in the order shown to the model.
+
+    `span` is the position of the verdict letter in prefill + completion text (characters), for reading its log-probability.
+    """
+
+    letter: Letter
+    criteria: tuple[CriterionAnalysis, ...] = ()
+    thinking: str = ""
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PointScore:
+    """A parsed pointwise judgment: rubric scores and a total, each 0-10."""
+
+    total: float
+    scores: tuple[tuple[Rubric, float], ...] = ()
+    thinking: str = ""
+    analysis: str = ""
+
+
+__all__ = [
+    "Completion",
+    "CriterionAnalysis",
+    "Letter",
+    "Message",
+    "Modality",
+    "PairVerdict",
+    "ParseFailure",
+    "Part",
+    "PointScore",
+    "Request",
+    "Rubric",
+    "TokenLogprob",
+    "replace",
+]

@@ -1,0 +1,195 @@
+"""Trains omnirm-nano: the base in two stages (text, then media) and the GenRM by prompt-switched SFT. CPU only must do.
+
+    python -m omnirm.training.nano training/recipes/nano-base-text.toml training/recipes/nano-base-media.toml ...
+
+Every stage saves checkpoints and resumes by itself when the same command is given again. Rows are seeds: a row's text and media
+are made by the nano world when the collator needs them, in a worker process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omnirm.preprocessing.types import AudioSettings, ImageSettings, Media, Policy, Settings, VideoSettings
+from omnirm.training.collate import MediaCollator
+from omnirm.training.sft import SFTSettings, train_sft
+
+from omnirm.backends.hf_inputs import Conversation, InputEncoder
+from omnirm.errors import ConfigError
+from omnirm.nano.instructions import Drawing, instruction
+from omnirm.nano.lessons import Mix, lesson
+from omnirm.sample import Sample
+from omnirm.types import Message, Part
+
+MEDIA_TOKENS = {"image": 11, "video": 20, "audio": 22}  # of one nano medium, markers included; for grouping rows by length
+#: budgets of the nano world: 84 x 84 pixels, four frames of a two-second clip
+SETTINGS = Settings(
+    ImageSettings(28, 84 * 84, 84 * 84),
+    VideoSettings(28, fps=2.0, min_frames=4, max_frames=16, min_pixels=84 * 84, max_pixels=84 * 84),
+    AudioSettings(16000),
+)
+NOTICE = "omnirm-nano knows its toy world only: drawn shapes, moving shapes, tones, lists and sums."
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One stage. `init` is `new` or the output folder of the stage before; `lessons` is `instructions` or `judging`."""
+
+    name: str
+    init: str
+    lessons: str
+    rows: int
+    first_seed: int = 0
+    media: float = 0.0  # instructions: share of things given as media
+    copy_rows: int = 0  # instructions: the first so many rows only repeat words
+    single_rows: int = 0  # instructions: the next so many rows are on one thing each
+    mix: Mix = field(default_factory=Mix)
+    sft: SFTSettings = field(default_factory=lambda: SFTSettings(output=""))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a stage's TOML file.
+
+    Raises:
+        ConfigError: an unknown key or lesson kind.
+    """
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    mix, sft = data.pop("mix", {}), data.pop("sft", {})
+    for cls, found in ((Recipe, data), (Mix, mix), (SFTSettings, sft)):
+        known = {f.name for f in fields(cls)} - {"mix", "sft"}
+        if unknown := set(found) - known:
+            raise ConfigError(f"{path}: unknown {sorted(unknown)}; known are {sorted(known)}")
+    recipe = Recipe(**data, mix=Mix(**mix), sft=SFTSettings(output="", **sft))
+    if recipe.lessons not in ("instructions", "judging"):
+        raise ConfigError(f"{path}: lessons {recipe.lessons!r}: write instructions or judging")
+    return recipe
+
+
+def messages_of(recipe: Recipe, seed: int) -> tuple[tuple[Message, ...], str, str]:
+    """Messages, prefill and completion of a row."""
+    if recipe.lessons == "instructions":
+        place = seed - recipe.first_seed
+        stage = "copy" if place < recipe.copy_rows else "single" if place < recipe.copy_rows + recipe.single_rows else "all"
+        row = instruction(seed, media=recipe.media, stage=stage)
+        return row.messages, row.prefill, row.completion
+    rest = lesson(seed, mix=recipe.mix)
+    return rest.messages, rest.prefill, rest.completion
+
+
+def rough_length(encoder: InputEncoder, messages: Sequence[Message], answer: str) -> int:
+    """Tokens of a row without drawing its media; near enough to group rows by."""
+    count = len(encoder.text_ids(answer))
+    for message in messages:
+        count += 5
+        for part in message.parts:
+            if part.type == "text":
+                count += len(encoder.text_ids(part.value) if part.trusted else encoder.untrusted_ids(part.value))
+            else:
+                count += MEDIA_TOKENS[part.type]
+    return count
+
+
+def prepare_drawn(part: Part) -> Media:
+    """Decodes a part of the nano world through the same path as a user's file."""
+    from omnirm.preprocessing import prepare
+
+    value = part.value.render()[0] if isinstance(part.value, Drawing) else part.value
+    return prepare(value, part.type, SETTINGS, Policy(), part.options)
+
+
+def drawn(sample: Sample) -> Sample:
+    """The sample with its media drawn, as bytes."""
+
+    def part(p: Part) -> Part:
+        return replace(p, value=p.value.render()[0]) if isinstance(p.value, Drawing) else p
+
+    return replace(
+        sample,
+        prompt=tuple(replace(m, parts=tuple(part(p) for p in m.parts)) for m in sample.prompt),
+        candidates=tuple(replace(c, parts=tuple(part(p) for p in c.parts)) for c in sample.candidates),
+    )
+
+
+def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
+    """The model and processor that a stage begins with: new ones, or those of the stage before."""
+    import transformers
+
+    from omnirm.nano.build import Size, build_model, build_processor, name_lines, save_checkpoint, train_tokenizer
+    from omnirm.nano.instructions import vocabulary
+    from omnirm.prompts.render import template_lines
+
+    if recipe.init == "new":
+        size = Size(hidden=192, layers=6, intermediate=384)
+        tokenizer = train_tokenizer("qwen2_5_omni", vocabulary(4000), 1000, spare=128)
+        model = build_model("qwen2_5_omni", tokenizer, size, seed=recipe.sft.seed)
+        return model, build_processor("qwen2_5_omni", tokenizer, size)
+    folder = root / recipe.init / "final"
+    if recipe.lessons == "judging":  # the judge's fixed lines become one token each
+        before = folder
+        folder = root / recipe.name / "start"
+        model = transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(before)
+        save_checkpoint(model, transformers.AutoProcessor.from_pretrained(before), folder)
+        name_lines(folder, template_lines("pairwise_thinking", "pairwise"))
+    return (
+        transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder),
+        transformers.AutoProcessor.from_pretrained(folder),
+    )
+
+
+def run_stage(recipe: Recipe, root: Path) -> Path:
+    """Trains one stage and returns the folder of its final checkpoint."""
+    import torch
+
+    from omnirm.nano.build import save_checkpoint
+
+    torch.manual_seed(recipe.sft.seed)
+    model, processor = start(recipe, root)
+    encoder = InputEncoder(processor)
+
+    def build(seed: int) -> Conversation:
+        messages, prefill, completion = messages_of(recipe, seed)
+        return Conversation(messages, (), prefill, completion, learn_history=recipe.lessons == "instructions" or len(messages) > 2)
+
+    seeds = list(range(recipe.first_seed, recipe.first_seed + recipe.rows))
+    lengths = [rough_length(encoder, m, p + c) for m, p, c in (messages_of(recipe, s) for s in seeds)]
+    collator = MediaCollator(encoder, build, prepare_drawn, max_tokens=1024)
+    train_sft(model, processor.tokenizer, seeds, lengths, collator, replace(recipe.sft, output=str(root / recipe.name)))
+    folder = save_checkpoint(model, processor, root / recipe.name / "final")
+    write_settings(folder)
+    return folder
+
+
+def write_settings(folder: Path) -> None:
+    """Writes the checkpoint's own media budgets and its notice beside the weights."""
+    area = 84 * 84
+    media = {
+        "image": {"min_pixels": area, "max_pixels": area},
+        "video": {"fps": 2.0, "min_frames": 4, "max_frames": 16, "min_pixels": area, "max_pixels": area},
+    }
+    (folder / "omnirm.json").write_text(json.dumps({"media": media, "notice": NOTICE}, indent=1) + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains the stages whose recipe files are given, in order."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="+", type=Path, help="stage files, in order")
+    parser.add_argument("--output", type=Path, default=Path("runs/nano"), help="folder of the stages' checkpoints")
+    parser.add_argument("--threads", type=int, default=None, help="torch threads")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    for path in options.recipes:
+        recipe = read_recipe(path)
+        print(f"{recipe.name}: {run_stage(recipe, options.output)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
