@@ -39,7 +39,7 @@ test-slow: $(VENV)/.dev ## Run the tests that `make test` leaves out for their l
 check: lint test ## Everything that must pass before a commit: ruff, mypy, import-linter, pytest
 
 lint: $(VENV)/.dev ## ruff, mypy and import-linter
-	$(BIN)/ruff check $(FOLDERS)
+	$(BIN)/ruff check --output-format concise $(FOLDERS)
 	@rm -rf .tree && mkdir -p .tree/omnirm
 	@cd .tree/omnirm && ln -s ../../omnirm/* ../../preprocessing ../../training ../../app . && rm -rf __pycache__
 	$(BIN)/mypy

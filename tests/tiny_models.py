@@ -51,9 +51,12 @@ def build(family: Family, folder: Path) -> Path:
 
     tokenizer = train_tokenizer(family, _corpus(), vocab_size=700)
     model = build_model(family, tokenizer, size(family))
-    with torch.no_grad():  # as initialised, it repeats its last token whatever stands before
+    words = model.get_input_embeddings().weight
+    with torch.no_grad():  # as initialised, it repeats its last token whatever stands before; so, it babbles on
         for weight in model.parameters():
-            weight.mul_(4 if weight.dim() > 1 else 1)
+            weight.mul_(12 if weight is words else 8 if weight.dim() > 1 else 1)
+        words[list(tokenizer.get_added_vocab().values())] = 0
+        words[len(tokenizer) :] = 0
     save_checkpoint(model, build_processor(family, tokenizer, size(family)), folder)
     area = factor(family) ** 2
     image = {"min_pixels": 4 * area, "max_pixels": 16 * area}

@@ -43,7 +43,9 @@ class MediaCollator:
         batch = self.encoder(conversations, padding_side="right")
         length = batch["input_ids"].shape[1]
         if length > self.max_tokens:
-            raise ValueError(f"a row of {length} tokens is over max_tokens = {self.max_tokens}: raise it or drop the row")
+            raise ValueError(
+                f"a row of {length} tokens is over max_tokens = {self.max_tokens}: raise it or drop the row"
+            )
         if not (batch["labels"] != -100).any():
             raise ValueError("a batch without a single supervised token: the rows have no completion")
         return batch

@@ -27,7 +27,11 @@ from omnirm.nano.lessons import Mix, lesson
 from omnirm.sample import Sample
 from omnirm.types import Message, Part
 
-MEDIA_TOKENS = {"image": 11, "video": 20, "audio": 22}  # of one nano medium, markers included; for grouping rows by length
+MEDIA_TOKENS = {
+    "image": 11,
+    "video": 20,
+    "audio": 22,
+}  # of one nano medium, markers included; for grouping rows by length
 #: budgets of the nano world: 84 x 84 pixels, four frames of a two-second clip
 SETTINGS = Settings(
     ImageSettings(28, 84 * 84, 84 * 84),
@@ -75,7 +79,9 @@ def messages_of(recipe: Recipe, seed: int) -> tuple[tuple[Message, ...], str, st
     """Messages, prefill and completion of a row."""
     if recipe.lessons == "instructions":
         place = seed - recipe.first_seed
-        stage = "copy" if place < recipe.copy_rows else "single" if place < recipe.copy_rows + recipe.single_rows else "all"
+        stage = (
+            "copy" if place < recipe.copy_rows else "single" if place < recipe.copy_rows + recipe.single_rows else "all"
+        )
         row = instruction(seed, media=recipe.media, stage=stage)
         return row.messages, row.prefill, row.completion
     rest = lesson(seed, mix=recipe.mix)
@@ -154,10 +160,14 @@ def run_stage(recipe: Recipe, root: Path) -> Path:
 
     def build(seed: int) -> Conversation:
         messages, prefill, completion = messages_of(recipe, seed)
-        return Conversation(messages, (), prefill, completion, learn_history=recipe.lessons == "instructions" or len(messages) > 2)
+        return Conversation(
+            messages, (), prefill, completion, learn_history=recipe.lessons == "instructions" or len(messages) > 2
+        )
 
     seeds = list(range(recipe.first_seed, recipe.first_seed + recipe.rows))
-    lengths = [rough_length(encoder, m, p + c) for m, p, c in (messages_of(recipe, s) for s in seeds)]
+    lengths = None
+    if recipe.sft.sampling == "group_by_length":
+        lengths = [rough_length(encoder, m, p + c) for m, p, c in (messages_of(recipe, s) for s in seeds)]
     collator = MediaCollator(encoder, build, prepare_drawn, max_tokens=1024)
     train_sft(model, processor.tokenizer, seeds, lengths, collator, replace(recipe.sft, output=str(root / recipe.name)))
     folder = save_checkpoint(model, processor, root / recipe.name / "final")
@@ -172,7 +182,9 @@ def write_settings(folder: Path) -> None:
         "image": {"min_pixels": area, "max_pixels": area},
         "video": {"fps": 2.0, "min_frames": 4, "max_frames": 16, "min_pixels": area, "max_pixels": area},
     }
-    (folder / "omnirm.json").write_text(json.dumps({"media": media, "notice": NOTICE}, indent=1) + "\n", encoding="utf-8")
+    (folder / "omnirm.json").write_text(
+        json.dumps({"media": media, "notice": NOTICE}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -47,7 +47,9 @@ def pair_figures(judgment: Judgment, pair: Preference) -> tuple[float, float, bo
     """Of one pair: share of orders judged right, share of calls read, consistency, and whether each criterion named is the gold one."""
     right = [verdict == judgment.label for _, verdict in judgment.order_verdicts]
     accuracy = sum(right) / len(judgment.calls) if judgment.calls else 0.0
-    rubrics = [call.criteria[0].rubric.name.strip().lower() == pair.attribute for call in judgment.calls if call.criteria]
+    rubrics = [
+        call.criteria[0].rubric.name.strip().lower() == pair.attribute for call in judgment.calls if call.criteria
+    ]
     return accuracy, judgment.coverage, judgment.position_consistent, rubrics
 
 
@@ -76,7 +78,9 @@ def summarise(name: str, format_name: str, figures: Sequence[tuple[float, float,
     )
 
 
-def measure(backend: Any, pairs: int, split: Split = "test", first_seed: int = 0, formats: Sequence[str] = FORMATS) -> list[Row]:
+def measure(
+    backend: Any, pairs: int, split: Split = "test", first_seed: int = 0, formats: Sequence[str] = FORMATS
+) -> list[Row]:
     """Judges `pairs` test pairs of every family in each format; rows by family, then by modality."""
     from omnirm.training.nano import drawn
 
@@ -127,7 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     backend = HFBackend(str(options.checkpoint), device="cpu", batch_size=64, name="nano")
     rows = measure(backend, options.pairs, options.split, options.first_seed, options.formats)
     if options.json:
-        found = {"revision": backend.revision, "split": options.split, "first_seed": options.first_seed, "rows": [asdict(r) for r in rows]}
+        found = {
+            "revision": backend.revision,
+            "split": options.split,
+            "first_seed": options.first_seed,
+            "rows": [asdict(r) for r in rows],
+        }
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(rows))
 

@@ -43,7 +43,7 @@ def train_sft(
     model: Any,
     tokenizer: Any,
     rows: Sequence[Any],
-    lengths: Sequence[int],
+    lengths: Sequence[int] | None,
     collator: MediaCollator,
     settings: SFTSettings,
     resume: bool = True,
@@ -55,7 +55,7 @@ def train_sft(
         model: any model whose forward takes the collator's batch and returns logits.
         tokenizer: its tokenizer (only for saving and the padding id).
         rows: what the collator's `build` understands: JSON-ready values.
-        lengths: estimated tokens of each row; batches are made of rows of similar length.
+        lengths: estimated tokens of each row, for batches of rows of similar length; None with other samplings.
         collator: encodes rows with labels.
         settings: see `SFTSettings`.
         resume: continue from the newest checkpoint in `settings.output` where there is one.
@@ -69,7 +69,9 @@ def train_sft(
     class OmniSFTTrainer(SFTTrainer):
         """TRL's fused head looks for a backbone apart from the head; the Omni thinkers have none, so they use their own loss."""
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, return_outputs, num_items_in_batch)
 
     steps = max(1, int(len(rows) * settings.epochs) // (settings.batch_size * settings.accumulation))
@@ -84,7 +86,9 @@ def train_sft(
         max_grad_norm=settings.max_grad_norm,
         adam_beta2=settings.adam_beta2,
         lr_scheduler_type=settings.schedule,
-        lr_scheduler_kwargs={"min_lr_rate": settings.min_lr_rate} if settings.schedule == "cosine_with_min_lr" else None,
+        lr_scheduler_kwargs={"min_lr_rate": settings.min_lr_rate}
+        if settings.schedule == "cosine_with_min_lr"
+        else None,
         bf16=settings.bf16,
         gradient_checkpointing=settings.gradient_checkpointing,
         save_steps=settings.save_steps,
@@ -102,7 +106,8 @@ def train_sft(
         report_to=settings.report_to,
         disable_tqdm=None,
     )
-    data = Dataset.from_dict({"row": list(rows), "length": list(lengths)})
+    columns = {"row": list(rows)} | ({"length": list(lengths)} if lengths is not None else {})
+    data = Dataset.from_dict(columns)
     own_loss = getattr(model, "base_model", None) is model
     trainer = (OmniSFTTrainer if own_loss else SFTTrainer)(
         model=model,

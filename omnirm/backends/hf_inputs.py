@@ -45,7 +45,9 @@ class InputEncoder:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.modalities: frozenset[Modality] = frozenset(
-            {"text", "image", "video", "audio"} if getattr(processor, "feature_extractor", None) else {"text", "image", "video"}
+            {"text", "image", "video", "audio"}
+            if getattr(processor, "feature_extractor", None)
+            else {"text", "image", "video"}
         )
         self._plain = _without_added_tokens(self.tokenizer)
         self._added = frozenset(self.tokenizer.get_added_vocab().values())
@@ -82,7 +84,10 @@ class InputEncoder:
         waves = _in_order(conversations)
         if waves:
             processor.feature_extractor = _ClipByClip(self.processor.feature_extractor)
-            kwargs |= {"audio": waves, "audio_kwargs": {"sampling_rate": self.processor.feature_extractor.sampling_rate}}
+            kwargs |= {
+                "audio": waves,
+                "audio_kwargs": {"sampling_rate": self.processor.feature_extractor.sampling_rate},
+            }
         batch = dict(processor(text=list(texts), **kwargs))
         if "video_second_per_grid" in batch:
             batch["video_second_per_grid"] = self._seconds_per_grid(videos)
@@ -145,7 +150,9 @@ class InputEncoder:
                 raise CapabilityError(f"this model takes no {kind}; choose a Qwen-Omni model for it")
         sounds = [*audios, *(v.audio for v in videos if v.audio is not None)]
         if sounds and "audio" not in self.modalities:
-            raise CapabilityError("this model hears no sound: leave out use_audio_in_video, or choose a Qwen-Omni model")
+            raise CapabilityError(
+                "this model hears no sound: leave out use_audio_in_video, or choose a Qwen-Omni model"
+            )
         for audio in sounds:
             extractor = self.processor.feature_extractor
             if len(audio.samples) < extractor.n_fft:
@@ -159,7 +166,9 @@ class InputEncoder:
                     "set offset and duration"
                 )
             if audio.sampling_rate != extractor.sampling_rate:
-                raise CapabilityError(f"audio at {audio.sampling_rate} Hz, but this model takes {extractor.sampling_rate} Hz")
+                raise CapabilityError(
+                    f"audio at {audio.sampling_rate} Hz, but this model takes {extractor.sampling_rate} Hz"
+                )
 
     def _seconds_per_grid(self, videos: Sequence[Video]) -> list[float]:
         frames = self.processor.video_processor.temporal_patch_size
@@ -180,7 +189,9 @@ class InputEncoder:
             processor.video_processor = copy.copy(processor.video_processor)
             processor.video_processor.cap_pixels_per_frame = False  # of no effect: nothing is resized any more
         options: dict[str, Any] = {"do_resize": False, "do_sample_frames": False, "video_metadata": metadata}
-        if hasattr(processor, "replace_multimodal_special_tokens"):  # the Omni processors: one call, one fps; ours differ by video
+        if hasattr(
+            processor, "replace_multimodal_special_tokens"
+        ):  # the Omni processors: one call, one fps; ours differ by video
             options |= {"use_audio_in_video": sound}
             expand, seconds = processor.replace_multimodal_special_tokens, self._seconds_per_grid(videos)
 

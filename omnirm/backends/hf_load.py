@@ -85,11 +85,11 @@ def _refuse_pickle(path: str) -> None:
 def _load_error(path: str, error: Exception, allow_pickle: bool) -> BackendError:
     text = str(error)
     if "trust_remote_code" in text:
-        return UnsafeCheckpoint(
-            f"{path}: needs code of its own to run; pass allow_remote_code if you trust its source"
-        )
+        return UnsafeCheckpoint(f"{path}: needs code of its own to run; pass allow_remote_code if you trust its source")
     if not Path(path).is_dir() and not allow_pickle and "safetensors" in text:
-        return UnsafeCheckpoint(f"{path}: no safetensors weights; convert them, or pass allow_pickle if you trust their source")
+        return UnsafeCheckpoint(
+            f"{path}: no safetensors weights; convert them, or pass allow_pickle if you trust their source"
+        )
     first = text.strip().splitlines()[0] if text.strip() else "no reason given"
     return BackendError(f"{path}: cannot be loaded: {type(error).__name__}: {first}")
 
@@ -115,7 +115,9 @@ def checkpoint_settings(path: str, processor: Any) -> Settings:
     try:
         return merge_settings(settings, json.loads(file.read_text(encoding="utf-8"))["media"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BackendError(f"{file}: not the documented form ({error}); remove it or write {{'media': {{...}}}}") from error
+        raise BackendError(
+            f"{file}: not the documented form ({error}); remove it or write {{'media': {{...}}}}"
+        ) from error
 
 
 def merge_settings(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:

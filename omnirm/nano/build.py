@@ -31,7 +31,9 @@ _AUDIO = {
     "qwen3_omni": ("<|audio_start|>", "<|audio_end|>", "<|audio_pad|>"),
     "qwen3_vl": (),
 }
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,9 @@ class Size:
     fps: float = 2.0
 
 
-def train_tokenizer(family: Family, corpus: Iterable[str], vocab_size: int = 1000, lines: Sequence[str] = (), spare: int = 0):
+def train_tokenizer(
+    family: Family, corpus: Iterable[str], vocab_size: int = 1000, lines: Sequence[str] = (), spare: int = 0
+):
     """A byte-level BPE with Qwen's word pattern and special tokens; each of `lines` and `TAGS` is one ordinary token.
 
     `spare` reserves ids for lines that are added later with `rename_spare`.
@@ -115,7 +119,14 @@ def chat_template(family: Family) -> str:
     """A chat template in the family's own convention: ChatML with media markers where the parts stand."""
     begin, end, _, image, video = _VISION[family]
     branches = (
-        "{%- if part['type'] == 'image' %}" + begin + image + end + "{%- elif part['type'] == 'video' %}" + begin + video + end
+        "{%- if part['type'] == 'image' %}"
+        + begin
+        + image
+        + end
+        + "{%- elif part['type'] == 'video' %}"
+        + begin
+        + video
+        + end
     )
     if _AUDIO[family]:
         abegin, aend, audio = _AUDIO[family]
@@ -124,7 +135,9 @@ def chat_template(family: Family) -> str:
     return (
         "{%- for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
         "{%- if message['content'] is string %}{{ message['content'] }}{%- else %}"
-        "{%- for part in message['content'] %}" + branches + "{%- endfor %}{%- endif %}{{ '<|im_end|>\\n' }}{%- endfor %}"
+        "{%- for part in message['content'] %}"
+        + branches
+        + "{%- endfor %}{%- endif %}{{ '<|im_end|>\\n' }}{%- endfor %}"
         "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
     )
 
@@ -138,13 +151,23 @@ def build_processor(family: Family, tokenizer: Any, size: Size = Size()):
     if family == "qwen3_vl":
         image = t.Qwen2VLImageProcessor(patch_size=16, size=pixels, image_mean=[0.5] * 3, image_std=[0.5] * 3)
         video = t.Qwen3VLVideoProcessor(patch_size=16, size=pixels, fps=size.fps)
-        return t.Qwen3VLProcessor(image_processor=image, tokenizer=tokenizer, video_processor=video, chat_template=template)
+        return t.Qwen3VLProcessor(
+            image_processor=image, tokenizer=tokenizer, video_processor=video, chat_template=template
+        )
     patch = 14 if family == "qwen2_5_omni" else 16
     image = t.Qwen2VLImageProcessor(patch_size=patch, size=pixels)
     video = t.Qwen2VLVideoProcessor(patch_size=patch, size=pixels)
-    audio = t.WhisperFeatureExtractor(feature_size=size.mel_bins, chunk_length=size.audio_seconds, return_attention_mask=True)
+    audio = t.WhisperFeatureExtractor(
+        feature_size=size.mel_bins, chunk_length=size.audio_seconds, return_attention_mask=True
+    )
     cls = t.Qwen2_5OmniProcessor if family == "qwen2_5_omni" else t.Qwen3OmniMoeProcessor
-    return cls(image_processor=image, video_processor=video, feature_extractor=audio, tokenizer=tokenizer, chat_template=template)
+    return cls(
+        image_processor=image,
+        video_processor=video,
+        feature_extractor=audio,
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
 
 
 def build_model(family: Family, tokenizer: Any, size: Size = Size(), seed: int = 0):
@@ -188,7 +211,12 @@ def build_model(family: Family, tokenizer: Any, size: Size = Size(), seed: int =
         )  # fmt: skip
         model = t.Qwen3VLForConditionalGeneration(config)
     else:
-        text |= {"head_dim": 32, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": size.intermediate // 2}
+        text |= {
+            "head_dim": 32,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": size.intermediate // 2,
+        }
         text["rope_parameters"] |= {"mrope_interleaved": True}
         vision |= {"patch_size": 16, "num_position_embeddings": 256, "deepstack_visual_indexes": [0]}
         audio |= {"downsample_hidden_size": 32, "n_window": 50}

@@ -182,7 +182,10 @@ def questions_on_two(w: Writer) -> Done:
         elif kind == 2:
             question, answer = f"is the {attribute} the same?", "yes" if a[attribute] == b[attribute] else "no"
         else:
-            question, answer = f"which has the {attribute} {value}?", _which(a[attribute] == value, b[attribute] == value)
+            question, answer = (
+                f"which has the {attribute} {value}?",
+                _which(a[attribute] == value, b[attribute] == value),
+            )
         w.user(*(pieces if first else []), question)
         w.assistant(answer)
         first = False
@@ -246,7 +249,10 @@ def check_one(w: Writer) -> Done:
         same = scene[attribute] == wanted[attribute]
         fits = fits and same
         steps.append(f"the {attribute} should be {wanted[attribute]}. {scene[attribute]}, {'yes' if same else 'no'}.")
-    w.user(w.thing(scene), f"\nis it {describe(wanted, w.rng.randint(0, 1))}? think about {attributes[0]} and {attributes[1]} first.")
+    w.user(
+        w.thing(scene),
+        f"\nis it {describe(wanted, w.rng.randint(0, 1))}? think about {attributes[0]} and {attributes[1]} first.",
+    )
     w.assistant(f"<think>{' '.join(steps)}</think>{'yes' if fits else 'no'}")
     return "check one", "<think>" if w.rng.random() < 0.7 else ""
 
@@ -312,7 +318,9 @@ def notes(w: Writer) -> Done:
         w.assistant(write(wanted))
         return "do", ""
     pieces = w.section("request", Part("text", query))
-    pieces += w.section("item A", Part("text", write(a))) + w.section("item B", Part("text", write(b))) + [f"{w.mark} end\n"]
+    pieces += (
+        w.section("item A", Part("text", write(a))) + w.section("item B", Part("text", write(b))) + [f"{w.mark} end\n"]
+    )
     attribute = w.rng.choice(wanted.attributes)
     if w.rng.random() < 0.5:
         value, yes = wanted[attribute], {True: "yes", False: "no"}
@@ -334,7 +342,9 @@ def _near_sum(scene: Scene, wanted: Scene, w: Writer) -> Scene:
     if scene["correctness"] == wanted["correctness"]:
         return scene
     right = int(wanted["correctness"])
-    return scene.with_value("correctness", str(w.rng.choice([n for n in range(max(2, right - 3), min(18, right + 3) + 1) if n != right])))
+    return scene.with_value(
+        "correctness", str(w.rng.choice([n for n in range(max(2, right - 3), min(18, right + 3) + 1) if n != right]))
+    )
 
 
 _WORDS = tuple(sorted({v for kind in ATTRIBUTES.values() for values in kind.values() for v in values} | set(FRUITS)))
@@ -413,7 +423,19 @@ def vocabulary(n: int = 4000) -> list[str]:
     for seed in range(n):
         row = instruction(seed, media=0.0)
         out += [p.value for m in row.messages for p in m.parts] + [row.completion, row.prefill]
-    out += ["# prompt\n", "# response A\n", "# response B\n", "# rubrics\n", "# end\n", "\nVerdict ", "A]]", "B]]", ": [["] * 200
-    out += [f"1. {a}: the {a} should be {v}." for kind in ATTRIBUTES.values() for a, values in kind.items() for v in values] * 5
+    out += [
+        "# prompt\n",
+        "# response A\n",
+        "# response B\n",
+        "# rubrics\n",
+        "# end\n",
+        "\nVerdict ",
+        "A]]",
+        "B]]",
+        ": [[",
+    ] * 200
+    out += [
+        f"1. {a}: the {a} should be {v}." for kind in ATTRIBUTES.values() for a, values in kind.items() for v in values
+    ] * 5
     out += [f"{a}: {v}" for kind in ATTRIBUTES.values() for a, values in kind.items() for v in values] * 20
     return out + ["system\nuser\nassistant\n"] * 200

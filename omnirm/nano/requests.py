@@ -92,7 +92,9 @@ def wanted_list(rng: Random) -> Scene:
 
 def wanted_sum(terms: tuple[int, int], rng: Random) -> Scene:
     """What a sum query asks for."""
-    return Scene("sum", (("correctness", str(sum(terms))), ("format", rng.choice(("digits", "words"))), ("brevity", "brief")))
+    return Scene(
+        "sum", (("correctness", str(sum(terms))), ("format", rng.choice(("digits", "words"))), ("brevity", "brief"))
+    )
 
 
 def rubric_text(attribute: str, value: str) -> str:

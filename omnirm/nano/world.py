@@ -20,7 +20,15 @@ from omnirm.types import Message, Part, Rubric
 
 Family = Literal["T2T", "TI2T", "TV2T", "TA2T", "T2I", "T2V", "T2A", "TI2I"]
 FAMILIES: tuple[Family, ...] = ("T2T", "TI2T", "TV2T", "TA2T", "T2I", "T2V", "T2A", "TI2I")
-_KIND = {"TI2T": "picture", "TV2T": "clip", "TA2T": "tune", "T2I": "picture", "T2V": "clip", "T2A": "tune", "TI2I": "picture"}
+_KIND = {
+    "TI2T": "picture",
+    "TV2T": "clip",
+    "TA2T": "tune",
+    "T2I": "picture",
+    "T2V": "clip",
+    "T2A": "tune",
+    "TI2I": "picture",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,11 @@ def _pair(wanted: Scene, attribute: str, rng: Random, split: Split) -> tuple[tup
                 right = _change(right, other, rng, split)
             if other != distractor and rng.random() < 0.3:
                 wrong = _change(wrong, other, rng, split)
-        fine = right[attribute] == wanted[attribute] != wrong[attribute] and allowed(right, split) and allowed(wrong, split)
+        fine = (
+            right[attribute] == wanted[attribute] != wrong[attribute]
+            and allowed(right, split)
+            and allowed(wrong, split)
+        )
         if fine:
             return ((right, wrong), 0) if rng.random() < 0.5 else ((wrong, right), 1)
 

@@ -262,19 +262,27 @@ def memory(side: str, row: Row, folder: Path, *, quick: bool) -> float:
 
 def child(side: str, row: Row, folder: Path) -> None:
     """Print the memory that one call adds, after the imports."""
-    import resource
-
     import av  # noqa: F401
     import librosa
     import qwen_omni_utils  # noqa: F401
     import soxr  # noqa: F401
     import torch  # noqa: F401
 
-    librosa.load  # noqa: B018 - imported lazily
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # noqa: E731
-    before = peak()
+    assert callable(librosa.load)  # imported lazily
+    before = peak_mib()
     result = (reference if side == "reference" else ours)(row, folder)
-    print(len(result), peak() - before)
+    print(len(result), peak_mib() - before)
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process (getrusage would count the parent's, too)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

@@ -523,11 +523,11 @@ def test_slow_servers_are_left_in_time(net, page):
 
 
 def test_a_resolver_that_hangs_is_left_in_time(net, monkeypatch):
-    monkeypatch.setattr(remote, "_resolve", lambda host, port: time.sleep(30))
+    monkeypatch.setattr(remote, "_resolve", lambda host, port: time.sleep(3) or [])
     before = time.monotonic()
     with pytest.raises(MediaTimeout):
         net.get("http://public.example:8080/ok", timeout_s=0.3)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 2.5
 
 
 @pytest.mark.parametrize(

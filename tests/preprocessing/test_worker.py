@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from omnirm.preprocessing import wire, worker
-from omnirm.preprocessing.image import load_image
+from omnirm.preprocessing.audio import load_audio
 from omnirm.preprocessing.types import (
     Audio,
+    AudioSettings,
     Image,
-    ImageSettings,
     Limits,
     MediaCorrupt,
     MediaError,
@@ -97,9 +97,9 @@ def test_what_cannot_travel_is_named():
 
 
 def test_media_errors_keep_their_kind_and_parts(tmp_path):
-    missing = tmp_path / "missing.png"
+    missing = tmp_path / "missing.wav"
     with pytest.raises(MediaNotFound) as caught:
-        run_isolated(load_image, missing, ImageSettings(), Policy())
+        run_isolated(load_audio, missing, AudioSettings(), Policy())
     assert caught.value.reference == str(missing)
     assert isinstance(caught.value, FileNotFoundError)
 
