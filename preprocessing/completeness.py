@@ -15,16 +15,44 @@ from omnirm.preprocessing.source import Source
 def shortfall(source: Source, found: Sniffed) -> str | None:
     """Why a container cannot be complete: its own sizes reach beyond its end. None if nothing shows.
 
-    Knows RIFF (WAV, AVI, WEBP), AIFF, AU, ISO media (MP4, MOV, M4A), Matroska, Ogg and MP3. Sizes that say "unknown",
+    Knows RIFF (WAV, AVI, WEBP), AIFF, AU, ISO media (MP4, MOV, M4A), Matroska, Ogg, MP3 and GIF. Sizes that say "unknown",
     as live recordings write them, are accepted.
     """
     check = {"wav": _riff, "avi": _riff, "webp": _riff, "aiff": _riff, "au": _au, "mov": _boxes, "matroska": _segment}
-    check |= {"ogg": _ogg_end, "mp3": _mp3}
+    check |= {"ogg": _ogg_end, "mp3": _mp3, "gif": _gif}
     name = found.format if found.format in check else found.demuxer
     if name not in check:
         return None
     with source.open() as stream:
         return check[name](stream, source.size)
+
+
+def _gif(stream: BinaryIO, size: int) -> str | None:
+    """A GIF is a chain of blocks that ends with a trailer."""
+    data = stream.read(size)
+
+    def colours(flags: int) -> int:
+        return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+    if len(data) < 13:
+        return "its header is not complete"
+    position = 13 + colours(data[10])
+    while position < len(data):
+        block = data[position]
+        if block == 0x3B:
+            return None
+        if block == 0x2C:
+            if position + 9 >= len(data):
+                break
+            position += 11 + colours(data[position + 9])
+        elif block == 0x21:
+            position += 2
+        else:
+            return None  # damaged, which the decoder tells better
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    return "it ends before its last block"
 
 
 def _riff(stream: BinaryIO, size: int) -> str | None:

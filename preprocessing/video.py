@@ -20,7 +20,7 @@ import numpy as np
 
 from omnirm.preprocessing.completeness import shortfall
 from omnirm.preprocessing.decoders import choose_decoder
-from omnirm.preprocessing.decoders.base import RESTORE, PendingFrame, StreamInfo
+from omnirm.preprocessing.decoders.base import RESTORE, PendingFrame, StreamInfo, check_deadline
 from omnirm.preprocessing.decoders.pillow import FORMATS as ANIMATIONS
 from omnirm.preprocessing.resize import FrameResizer
 from omnirm.preprocessing.sampling import FRAME_FACTOR, Sampling, frame_size, sample
@@ -90,7 +90,7 @@ def load_video(
             info = reader.info
             sampling = _sample(settings, info, source.name, policy.limits)
             wanted = sorted(set(sampling.indices))
-            frames = _resized(reader.read(wanted, deadline), sampling.indices, wanted, settings, source.name)
+            frames = _resized(reader.read(wanted, deadline), sampling.indices, wanted, settings, source.name, deadline)
         track = sound.result()
     return Video(
         frames=frames,
@@ -154,13 +154,18 @@ def _check_count(count: int, name: str, limits: Limits) -> None:
 
 
 def _resized(
-    frames: Iterator[PendingFrame], indices: Sequence[int], wanted: Sequence[int], settings: VideoSettings, name: str
+    frames: Iterator[PendingFrame],
+    indices: Sequence[int],
+    wanted: Sequence[int],
+    settings: VideoSettings,
+    name: str,
+    deadline: float,
 ) -> np.ndarray:
     """Convert and resize frames beside their decoding, each into all the places that show it."""
     places: dict[int, list[int]] = {}
     for place, index in enumerate(indices):
         places.setdefault(index, []).append(place)
-    film = _Film(len(indices), settings, name)
+    film = _Film(len(indices), settings, name, deadline)
     workers = max(1, min(4, _cores() // 2))
     running: deque[Future[None]] = deque()
     with ThreadPoolExecutor(workers, "omnirm-resize", initializer=_one_thread) as pool:
@@ -177,12 +182,13 @@ def _resized(
 class _Film:
     """Collects resized frames; the first one decides the size. Safe to `add` from several threads after the first."""
 
-    def __init__(self, count: int, settings: VideoSettings, name: str) -> None:
+    def __init__(self, count: int, settings: VideoSettings, name: str, deadline: float) -> None:
         self.frames: np.ndarray | None = None
-        self._count, self._settings, self._name = count, settings, name
+        self._count, self._settings, self._name, self._deadline = count, settings, name, deadline
         self._own = threading.local()
 
     def add(self, frame: PendingFrame, places: Sequence[int]) -> None:
+        check_deadline(self._name, self._deadline)
         pixels = frame()
         height, width = pixels.shape[:2]
         if self.frames is None:
@@ -257,7 +263,8 @@ def _from_frames(ref: Any, settings: VideoSettings, policy: Policy, sample_fps: 
         raise MediaCorrupt(name, "it has no frames", "give at least one")
     count = len(ref) + len(ref) % FRAME_FACTOR
     _check_count(count, name, policy.limits)
-    film, digest = _Film(count, settings, name), hashlib.sha256()
+    deadline = time.monotonic() + policy.limits.timeout_s
+    film, digest = _Film(count, settings, name, deadline), hashlib.sha256()
     whole = ImageSettings(factor=1, min_pixels=1, max_pixels=policy.limits.max_pixels)
     first: tuple[int, int] | None = None
     for index, frame in enumerate(_checked(ref)):

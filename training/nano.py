@@ -131,7 +131,7 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
     from omnirm.prompts.render import template_lines
 
     if recipe.init == "new":
-        size = Size(hidden=192, layers=6, intermediate=384)
+        size = Size(hidden=192, layers=6, intermediate=384, rope_theta=1000.0, init_std=0.04)
         tokenizer = train_tokenizer("qwen2_5_omni", vocabulary(4000), 1000, spare=128)
         model = build_model("qwen2_5_omni", tokenizer, size, seed=recipe.sft.seed)
         return model, build_processor("qwen2_5_omni", tokenizer, size)

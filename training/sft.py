@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omnirm.errors import ConfigError
 from omnirm.training.collate import MediaCollator
 
 
@@ -30,6 +31,8 @@ class SFTSettings:
     schedule: str = "cosine"
     sampling: str = "group_by_length"  # or random, or sequential for a curriculum
     min_lr_rate: float = 0.0
+    optimizer: str = "adamw"  # or muon: see omnirm.training.muon
+    muon_lr: float = 0.02
     bf16: bool = False
     gradient_checkpointing: bool = False
     save_steps: int = 500
@@ -116,7 +119,20 @@ def train_sft(
         data_collator=lambda batch: collator([item["row"] for item in batch]),
         processing_class=tokenizer,
         callbacks=list(callbacks),
+        optimizers=(_optimizer(model, settings), None),
     )
     last = get_last_checkpoint(settings.output) if resume and Path(settings.output).is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     return trainer
+
+
+def _optimizer(model: Any, settings: SFTSettings) -> Any:
+    """None lets the trainer make its AdamW."""
+    if settings.optimizer == "adamw":
+        return None
+    if settings.optimizer != "muon":
+        raise ConfigError(f"optimizer {settings.optimizer!r}: write adamw or muon")
+    from omnirm.training.muon import MuonAdamW, muon_groups
+
+    groups = muon_groups(model, settings.learning_rate, settings.muon_lr)
+    return MuonAdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -1,4 +1,4 @@
-"""What a generative backend is: requests in, completions out, same order and length. It knows neither prompts nor parsers."""
+"""What a generative backend is: requests in, completions out, same order and length. Knows no prompt and no parser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Capabilities:
 
 @runtime_checkable
 class Backend(Protocol):
-    """A generative model. One bad request gives a completion with `finish_reason="error"`; it never loses the others."""
+    """A generative model. One bad request gives a completion with `finish_reason="error"`; it never loses others."""
 
     name: str  # model id as the user gave it
     revision: str  # hash of config and weights' index, or commit; "" where unknown

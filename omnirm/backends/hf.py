@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from omnirm.backends.base import Capabilities
 from omnirm.backends.hf_inputs import Conversation, InputEncoder, media_parts
@@ -250,7 +250,7 @@ class HFBackend:
         if stopped is not None:
             cuts = [text.index(stop) + len(stop) for stop in request.stop if stop in text]
             text = text[: min(cuts, default=len(text))]
-        reason = "length" if ended is None and stopped is None else "stop"
+        reason: Literal["stop", "length"] = "length" if ended is None and stopped is None else "stop"
         logged = ids[: len(kept) + (ended == len(kept))]  # with the end token, whose text is "": P(Yes) may stand there
         logprobs = log.token_logprobs(row, logged, text) if request.track else ()
         return Completion(text, reason, prompt_tokens, len(kept), logprobs)

@@ -1,8 +1,9 @@
 """Turns messages with prepared media into model inputs of the Qwen families, safely. Shared by inference and training.
 
-The family's own processor expands media placeholders and builds the tensors; only its tokenizer is stood in for: text that is not
-ours (`Part.trusted` False) travels through the chat template as a marker and is encoded apart, by a tokenizer that knows no added
-tokens at all, so that no candidate can write a special token. Knows neither prompts nor parsers, and opens no media.
+The family's own processor expands media placeholders and builds the tensors; only its tokenizer is stood in for: text
+that is not ours (`Part.trusted` False) travels through the chat template as a marker and is encoded apart, by a
+tokenizer that knows no added tokens at all, so that no candidate can write a special token. Every part is encoded on
+its own: no token spans two of them. Knows neither prompts nor parsers, and opens no media.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ _MARK = re.compile("\ue000([0-9]+)\ue001")
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What the model sees: messages, their media in order of appearance, and how the assistant's last turn begins and goes on.
+    """What the model sees: messages, their media in order of appearance, and how the assistant's last turn begins.
 
-    `completion` is None at inference; in training it is the supervised text after `prefill`, closed by the end-of-turn token.
-    With `learn_history`, assistant turns among `messages` are supervised too.
+    `completion` is None at inference; in training it is the supervised text after `prefill`, closed by the end-of-turn
+    token. With `learn_history`, assistant turns among `messages` are supervised too.
     """
 
     messages: tuple[Message, ...]
@@ -53,8 +54,11 @@ class InputEncoder:
         self._added = frozenset(self.tokenizer.get_added_vocab().values())
 
     def __call__(self, conversations: Sequence[Conversation], *, padding_side: str = "left") -> dict[str, Any]:
-        """Model inputs as torch tensors: `input_ids` and `attention_mask` [B, L], media tensors as the family's processor
-        makes them, `labels` [B, L] in training, and `use_audio_in_video` (a bool) where videos carry their sound.
+        """Model inputs as torch tensors.
+
+        Returns:
+            `input_ids` and `attention_mask` [B, L], media tensors as the family's processor makes them, `labels` [B, L]
+            in training, and `use_audio_in_video` (True, no tensor) where videos carry their sound.
 
         Raises:
             CapabilityError: a modality or a length of audio that the model cannot take, or videos of which only some
@@ -68,8 +72,8 @@ class InputEncoder:
         sound = [v for v in videos if v.audio is not None]
         if sound and len(sound) != len(videos):
             raise CapabilityError(
-                "some videos of this batch carry their sound track and some do not: the model's processor takes one or the other; "
-                "judge them apart or set use_audio_in_video alike"
+                "some videos of this batch carry their sound track and some do not: the model's processor takes one or "
+                "the other; judge them apart or set use_audio_in_video alike"
             )
         self._check(images, videos, audios)
         stand_in = _SegmentTokenizer(self.tokenizer, banks, padding_side)
@@ -137,12 +141,23 @@ class InputEncoder:
                         raise CapabilityError(f"this model takes no {part.type}; choose a Qwen-Omni model for it")
                     content.append({"type": part.type, part.type: "medium"})
             turns.append({"role": message.role, "content": content})
-        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = self._templated(turns)
+        if [int(number) for number in _MARK.findall(text)] != list(range(len(bank))):
+            raise CapabilityError("the chat template of this model leaves out, repeats or reorders parts of the prompt")
         if conversation.prefill:
             text += mark(self.text_ids(conversation.prefill), False)
         if conversation.completion is not None:
-            text += mark(self.text_ids(conversation.completion) + [self.tokenizer.eos_token_id], True)
+            text += mark([*self.text_ids(conversation.completion), self.tokenizer.eos_token_id], True)
         return text, bank  # type: ignore[return-value]
+
+    def _templated(self, turns: list[dict[str, Any]]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:  # also of transformers' sandbox, which lets a template do nothing but write text
+            reason = f"{type(error).__name__}: {error}"
+            raise CapabilityError(f"the chat template of this model refuses the conversation: {reason}") from error
 
     def _check(self, images: list[Image], videos: list[Video], audios: list[Audio]) -> None:
         for kind, found in (("image", images), ("video", videos), ("audio", audios)):
@@ -162,8 +177,8 @@ class InputEncoder:
                 )
             if len(audio.samples) > extractor.n_samples:
                 raise CapabilityError(
-                    f"{audio.duration:.1f} s of audio, but this model takes {extractor.n_samples / extractor.sampling_rate:.0f} s: "
-                    "set offset and duration"
+                    f"{audio.duration:.1f} s of audio, but this model takes "
+                    f"{extractor.n_samples / extractor.sampling_rate:.0f} s: set offset and duration"
                 )
             if audio.sampling_rate != extractor.sampling_rate:
                 raise CapabilityError(
@@ -230,7 +245,7 @@ class _ClipByClip:
 
 
 class _SegmentTokenizer:
-    """Stands in for a processor's tokenizer in one call: encodes template text as usual and fills markers from the bank."""
+    """Stands in for a processor's tokenizer in one call: encodes template text as usual, fills markers from a bank."""
 
     def __init__(self, tokenizer: Any, banks: Sequence[Any], padding_side: str) -> None:
         self._tokenizer, self._banks, self._side = tokenizer, banks, padding_side

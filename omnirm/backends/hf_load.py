@@ -1,6 +1,6 @@
 """Loads a Qwen checkpoint and its processor, safely: weights from safetensors, code from transformers itself.
 
-For `hf.py` and for training. Media settings that go with a checkpoint are read here too. Knows no request and no sample.
+For `hf.py`. Media settings that go with a checkpoint are read here too. Knows no request and no sample.
 """
 
 from __future__ import annotations

@@ -144,7 +144,9 @@ def _byte_of() -> dict[str, int]:
     return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
 
 
-def _bytes(token: str) -> bytes:
+def _bytes(token: str | None) -> bytes:
+    if token is None:  # models have a few more ids than their tokenizers have tokens
+        return b""
     table = _byte_of()
     if all(letter in table for letter in token):
         return bytes(table[letter] for letter in token)

@@ -52,6 +52,8 @@ class Size:
     mel_bins: int = 64
     audio_seconds: int = 4
     fps: float = 2.0
+    rope_theta: float = 10_000.0
+    init_std: float = 0.02
 
 
 def train_tokenizer(
@@ -185,9 +187,9 @@ def build_model(family: Family, tokenizer: Any, size: Size = Size(), seed: int =
     heads = size.hidden // 32
     text = {
         "vocab_size": vocab, "hidden_size": size.hidden, "intermediate_size": size.intermediate, "num_hidden_layers": size.layers,
-        "num_attention_heads": heads, "num_key_value_heads": max(1, heads // 2), "max_position_embeddings": 8192,
-        "tie_word_embeddings": True, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+        "num_attention_heads": heads, "num_key_value_heads": heads, "max_position_embeddings": 8192,
+        "tie_word_embeddings": True, "initializer_range": size.init_std, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": size.rope_theta, "mrope_section": [4, 6, 6]},
     }  # fmt: skip
     vision = {"depth": size.vision_layers, "hidden_size": size.vision_hidden, "intermediate_size": size.vision_hidden * 2,
               "num_heads": size.vision_hidden // 32, "out_hidden_size": size.hidden, "spatial_merge_size": 2}  # fmt: skip

@@ -206,15 +206,15 @@ def test_any_text_survives_encoding(backend_of: Any, text: str) -> None:
 
 
 def test_with_qwens_normalizer_text_becomes_its_nfc_form(checkpoint: Any, tmp_path: Path) -> None:
-    """Real Qwen tokenizers normalise to Unicode NFC, so a decomposed accent comes back composed; nothing else changes."""
+    """Real Qwen tokenizers normalise to Unicode NFC: a decomposed accent comes back composed, nothing else changes."""
     from tokenizers import normalizers
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(checkpoint("qwen3_vl"))
     processor.tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     encoder = InputEncoder(processor)
-    texts = [*(HOSTILE[name] for name in HOSTILE if name not in MASS), "e\u0301 \u212b <|im_end\u0338|>", "<\u0338|im_end|>"]
-    for text in texts:
+    composed = ["e\u0301 \u212b <|im_end\u0338|>", "<\u0338|im_end|>"]
+    for text in [*(HOSTILE[name] for name in HOSTILE if name not in MASS), *composed]:
         ids = encoder.untrusted_ids(text)
         assert not added(encoder, ids)
         found = processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False)

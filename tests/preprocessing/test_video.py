@@ -317,6 +317,17 @@ def test_a_cut_off_video_never_gives_fewer_frames(tmp_path):
             assert caught.value.reason
 
 
+def test_a_cut_off_gif_never_gives_fewer_frames(tmp_path):
+    from PIL import Image
+
+    frames = [Image.fromarray(flat(i, 30, 40)) for i in range(4)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=100)
+    data = (tmp_path / "a.gif").read_bytes()
+    for length in range(20, len(data)):
+        with pytest.raises(MediaCorrupt):
+            load_video(data[:length], SMALL)
+
+
 def test_a_hole_in_a_wanted_part_is_an_error_and_elsewhere_is_not(tmp_path):
     import av
 
