@@ -153,7 +153,7 @@ def _extra(extra: str, required: list[str]) -> Finding:
     missing = [name for name in _names(extra, required) if not _installed(name)]
     if not missing:
         return Finding(extra, True, "installed")
-    return Finding(extra, False, f"missing: {', '.join(missing)}", f'pip install "omnirm[{extra}]"')
+    return Finding(extra, False, f"missing: {', '.join(missing)}", f"make install EXTRAS={extra} in the clone")
 
 
 def _names(extra: str, required: list[str]) -> list[str]:

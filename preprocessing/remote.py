@@ -25,6 +25,7 @@ from omnirm.preprocessing.types import (
     MediaTimeout,
     MediaUnsupported,
     Policy,
+    too_many_bytes,
 )
 
 MAX_REDIRECTS = 4
@@ -165,8 +166,6 @@ def _host_header(parts: SplitResult) -> str:
 
 def _read(response: http.client.HTTPResponse, name: str, policy: Policy, expired: threading.Event) -> bytes | str:
     """The body of an answer, or its redirect target."""
-    from omnirm.preprocessing.source import too_many_bytes
-
     location = response.getheader("Location")
     if response.status in (301, 302, 303, 307, 308) and location:
         return location

@@ -28,9 +28,9 @@ from omnirm.preprocessing.types import (
     MediaError,
     MediaNotAllowed,
     MediaNotFound,
-    MediaTooLarge,
     MediaUnsupported,
     Policy,
+    too_many_bytes,
 )
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
@@ -262,12 +262,6 @@ def _decode_data_uri(ref: str, policy: Policy) -> bytes:
 
 
 _NO_WHITESPACE = {ord(c): None for c in " \t\r\n"}
-
-
-def too_many_bytes(name: str, count: int, policy: Policy) -> MediaTooLarge:
-    """The error for content over the byte limit."""
-    limit = policy.limits.max_bytes
-    return MediaTooLarge(name, f"{count} bytes or more, the limit is {limit}", "give less or raise Limits.max_bytes")
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:

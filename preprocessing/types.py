@@ -164,3 +164,9 @@ class Video:
 
 
 Media = Image | Video | Audio
+
+
+def too_many_bytes(name: str, count: int, policy: Policy) -> MediaTooLarge:
+    """The error for content over the byte limit."""
+    limit = policy.limits.max_bytes
+    return MediaTooLarge(name, f"{count} bytes or more, the limit is {limit}", "give less or raise Limits.max_bytes")

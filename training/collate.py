@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from omnirm.preprocessing.types import Media
-
 from omnirm.backends.hf_inputs import Conversation, InputEncoder, media_parts
+from omnirm.preprocessing.types import Media
 from omnirm.types import Part
 
 

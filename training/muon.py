@@ -1,7 +1,8 @@
 """Muon for small models on a CPU: orthogonalised momentum for weight matrices, AdamW for everything else, in float32.
 
-For `omnirm.training.sft` with `optimizer = "muon"`. torch's own Muon orthogonalises in bfloat16, which a CPU without bf16 units
-emulates at a hundredth of the speed. After Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
+For `omnirm.training.sft` with `optimizer = "muon"`. torch's own Muon orthogonalises in bfloat16, which a CPU without
+bf16 units emulates at a hundredth of the speed. After Jordan et al., "Muon: an optimizer for hidden layers in neural
+networks" (2024).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import torch
 
 
 def orthogonalised(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Nearly the nearest semi-orthogonal matrix, by a quintic Newton-Schulz iteration; singular values come out in about [0.7, 1.2].
+    """Nearly the nearest semi-orthogonal matrix, by a quintic Newton-Schulz iteration.
+
+    Singular values come out in about [0.7, 1.2].
 
     Args:
         matrix: [rows, columns], float32, not all zero.
@@ -38,7 +41,9 @@ class MuonAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float = 1e-3, weight_decay: float = 0.01) -> None:
-        defaults = {"lr": lr, "weight_decay": weight_decay, "muon": False, "momentum": 0.95, "betas": (0.9, 0.98), "eps": 1e-8}
+        defaults = {
+            "lr": lr, "weight_decay": weight_decay, "muon": False, "momentum": 0.95, "betas": (0.9, 0.98), "eps": 1e-8,
+        }  # fmt: skip
         super().__init__(groups, defaults)
 
     @torch.no_grad()
@@ -53,6 +58,7 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
@@ -61,6 +67,7 @@ class MuonAdamW(torch.optim.Optimizer):
         weight.add_(update, alpha=-group["lr"] * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5)
 
     def _adam(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state.update(step=0, first=torch.zeros_like(weight), second=torch.zeros_like(weight))
@@ -74,7 +81,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
 def muon_groups(model: Any, lr: float, muon_lr: float) -> list[dict[str, Any]]:
     """Hidden weight matrices go to Muon; embeddings, the head, norms, biases and convolutions to AdamW."""
-    matrices, rest = [], []
+    matrices: list[torch.Tensor] = []
+    rest: list[torch.Tensor] = []
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             hidden = weight.ndim == 2 and "embed" not in name and "lm_head" not in name

@@ -2,8 +2,8 @@
 
     python -m omnirm.training.nano training/recipes/nano-base-text.toml training/recipes/nano-base-media.toml ...
 
-Every stage saves checkpoints and resumes by itself when the same command is given again. Rows are seeds: a row's text and media
-are made by the nano world when the collator needs them, in a worker process.
+Every stage saves checkpoints and resumes by itself when the same command is given again. Rows are seeds: a row's text
+and media are made by the nano world when the collator needs them, in a worker process.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from omnirm.preprocessing.types import AudioSettings, ImageSettings, Media, Policy, Settings, VideoSettings
-from omnirm.training.collate import MediaCollator
-from omnirm.training.sft import SFTSettings, train_sft
-
 from omnirm.backends.hf_inputs import Conversation, InputEncoder
 from omnirm.errors import ConfigError
 from omnirm.nano.instructions import Drawing, instruction
 from omnirm.nano.lessons import Mix, lesson
+from omnirm.preprocessing.types import AudioSettings, ImageSettings, Media, Policy, Settings, VideoSettings
 from omnirm.sample import Sample
+from omnirm.training.collate import MediaCollator
+from omnirm.training.sft import SFTSettings, train_sft
 from omnirm.types import Message, Part
 
 MEDIA_TOKENS = {
@@ -105,6 +104,8 @@ def prepare_drawn(part: Part) -> Media:
     """Decodes a part of the nano world through the same path as a user's file."""
     from omnirm.preprocessing import prepare
 
+    if part.type == "text":
+        raise ValueError("a text part has no medium to decode")
     value = part.value.render()[0] if isinstance(part.value, Drawing) else part.value
     return prepare(value, part.type, SETTINGS, Policy(), part.options)
 

@@ -2,8 +2,8 @@
 
     python -m omnirm.training.nano_report runs/nano/nano-genrm/final --pairs 200
 
-Accuracy is averaged over both orders of showing a pair; an answer that could not be read counts as wrong, and coverage stands beside
-it. Intervals are 95 % bootstrap intervals over pairs (percentile, 2,000 resamples, seeded).
+Accuracy is averaged over both orders of showing a pair; an answer that could not be read counts as wrong, and coverage
+stands beside it. Intervals are 95 % bootstrap intervals over pairs (percentile, 2,000 resamples, seeded).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Row:
 
 
 def pair_figures(judgment: Judgment, pair: Preference) -> tuple[float, float, bool | None, list[bool]]:
-    """Of one pair: share of orders judged right, share of calls read, consistency, and whether each criterion named is the gold one."""
+    """Of one pair: share of orders judged right, share read, consistency, and which calls named the gold criterion."""
     right = [verdict == judgment.label for _, verdict in judgment.order_verdicts]
     accuracy = sum(right) / len(judgment.calls) if judgment.calls else 0.0
     rubrics = [
@@ -82,9 +82,8 @@ def measure(
     backend: Any, pairs: int, split: Split = "test", first_seed: int = 0, formats: Sequence[str] = FORMATS
 ) -> list[Row]:
     """Judges `pairs` test pairs of every family in each format; rows by family, then by modality."""
-    from omnirm.training.nano import drawn
-
     from omnirm.judge import Judge
+    from omnirm.training.nano import drawn
 
     rows: list[Row] = []
     for name in formats:

@@ -1,7 +1,7 @@
 """Supervised fine-tuning with TRL's SFTTrainer, for text, images, video and audio, all families alike.
 
-Reads top to bottom: arguments, lengths, trainer. The data set holds light rows; the collator builds, decodes and encodes them in a
-worker, so that nothing is decoded before it is needed and nothing of a medium is ever cut.
+Reads top to bottom: arguments, lengths, trainer. The data set holds light rows; the collator builds, decodes and
+encodes them in a worker, so that nothing is decoded before it is needed and nothing of a medium is ever cut.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from omnirm.training.collate import MediaCollator
 
 @dataclass(frozen=True, slots=True)
 class SFTSettings:
-    """What a recipe file may set. Defaults are the papers' (METHODS: 1e-5, cosine, warm-up 0.1, one epoch, 4096 tokens)."""
+    """What a recipe file may set. Defaults are the papers': 1e-5, cosine, warm-up 0.1, one epoch, 2 x 8 rows a step."""
 
     output: str
     learning_rate: float = 1e-5
@@ -70,7 +70,7 @@ def train_sft(
     from trl import SFTConfig, SFTTrainer
 
     class OmniSFTTrainer(SFTTrainer):
-        """TRL's fused head looks for a backbone apart from the head; the Omni thinkers have none, so they use their own loss."""
+        """TRL's fused head looks for a backbone apart from the head; the Omni thinkers have none: their own loss."""
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

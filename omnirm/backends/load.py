@@ -18,7 +18,7 @@ REGISTRY: dict[str, str] = {
     "scripted": "omnirm.backends.scripted:named",
 }
 NANO = "nano"
-_INSTALL = {"torch": "pip install omnirm", "transformers": "pip install omnirm"}
+_INSTALL = dict.fromkeys(("torch", "transformers"), "run make install in the clone, or pip install -c constraints.txt .")
 
 
 def nano_folder() -> Path:

@@ -1,7 +1,7 @@
 """Builds small checkpoints of the Qwen families from their own config classes: tokenizer, processor and random weights.
 
-For omnirm-nano's training and for tests that run every family end to end. Everything loads back through the Auto classes;
-the special tokens and chat template follow each family's own conventions.
+For omnirm-nano's training and for tests that run every family end to end. Everything loads back through the Auto
+classes; the special tokens and chat template follow each family's own conventions. Knows neither prompts nor tasks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ FAMILIES: tuple[Family, ...] = ("qwen2_5_omni", "qwen3_omni", "qwen3_vl")
 
 #: ordinary (not special) tokens of the judgment formats: one token each
 TAGS = (
-    "<think>", "</think>", "<criteria 1>", "</criteria 1>", "<criteria 2>", "</criteria 2>", "<criteria 3>", "</criteria 3>",
+    "<think>", "</think>",
+    "<criteria 1>", "</criteria 1>", "<criteria 2>", "</criteria 2>", "<criteria 3>", "</criteria 3>",
     "<Judge A>", "</Judge A>", "<Judge B>", "</Judge B>",
 )  # fmt: skip
 _CORE = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -58,7 +59,7 @@ class Size:
 
 def train_tokenizer(
     family: Family, corpus: Iterable[str], vocab_size: int = 1000, lines: Sequence[str] = (), spare: int = 0
-):
+) -> Any:
     """A byte-level BPE with Qwen's word pattern and special tokens; each of `lines` and `TAGS` is one ordinary token.
 
     `spare` reserves ids for lines that are added later with `rename_spare`.
@@ -97,7 +98,7 @@ def train_tokenizer(
 
 
 def name_lines(folder: Path | str, lines: Sequence[str]) -> int:
-    """Gives spare tokens of a saved tokenizer to lines of text that it does not hold as one token yet; returns how many.
+    """Gives spare tokens of a saved tokenizer to lines that it does not hold as one token yet; returns how many.
 
     Prompts' fixed lines become one token each, so that a small model reads a long instruction in a few steps.
 
@@ -144,7 +145,7 @@ def chat_template(family: Family) -> str:
     )
 
 
-def build_processor(family: Family, tokenizer: Any, size: Size = Size()):
+def build_processor(family: Family, tokenizer: Any, size: Size = Size()) -> Any:
     """The family's own processor around that tokenizer, with pixel and audio budgets of `size`."""
     import transformers as t
 
@@ -172,7 +173,7 @@ def build_processor(family: Family, tokenizer: Any, size: Size = Size()):
     )
 
 
-def build_model(family: Family, tokenizer: Any, size: Size = Size(), seed: int = 0):
+def build_model(family: Family, tokenizer: Any, size: Size = Size(), seed: int = 0) -> Any:
     """The family's own model class with random weights, float32."""
     import torch
     import transformers as t
@@ -185,31 +186,39 @@ def build_model(family: Family, tokenizer: Any, size: Size = Size(), seed: int =
     begin, end, _, image, video = (token(x) for x in _VISION[family])
     vocab = (len(tokenizer) + 63) // 64 * 64
     heads = size.hidden // 32
-    text = {
-        "vocab_size": vocab, "hidden_size": size.hidden, "intermediate_size": size.intermediate, "num_hidden_layers": size.layers,
-        "num_attention_heads": heads, "num_key_value_heads": heads, "max_position_embeddings": 8192,
-        "tie_word_embeddings": True, "initializer_range": size.init_std, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
+    text: dict[str, Any] = {
+        "vocab_size": vocab, "hidden_size": size.hidden, "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers, "num_attention_heads": heads, "num_key_value_heads": heads,
+        "max_position_embeddings": 8192, "tie_word_embeddings": True, "initializer_range": size.init_std,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
         "rope_parameters": {"rope_type": "default", "rope_theta": size.rope_theta, "mrope_section": [4, 6, 6]},
     }  # fmt: skip
-    vision = {"depth": size.vision_layers, "hidden_size": size.vision_hidden, "intermediate_size": size.vision_hidden * 2,
-              "num_heads": size.vision_hidden // 32, "out_hidden_size": size.hidden, "spatial_merge_size": 2}  # fmt: skip
-    audio = {"num_mel_bins": size.mel_bins, "encoder_layers": size.audio_layers, "encoder_attention_heads": size.audio_hidden // 32,
-             "encoder_ffn_dim": size.audio_hidden * 2, "d_model": size.audio_hidden, "output_dim": size.hidden}  # fmt: skip
+    vision: dict[str, Any] = {
+        "depth": size.vision_layers, "hidden_size": size.vision_hidden, "intermediate_size": size.vision_hidden * 2,
+        "num_heads": size.vision_hidden // 32, "out_hidden_size": size.hidden, "spatial_merge_size": 2,
+    }  # fmt: skip
+    audio: dict[str, Any] = {
+        "num_mel_bins": size.mel_bins, "encoder_layers": size.audio_layers,
+        "encoder_attention_heads": size.audio_hidden // 32, "encoder_ffn_dim": size.audio_hidden * 2,
+        "d_model": size.audio_hidden, "output_dim": size.hidden,
+    }  # fmt: skip
     if family == "qwen2_5_omni":
         vision |= {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": list(range(size.vision_layers))}
         abegin, aend, atoken = (token(x) for x in _AUDIO[family])
         config = t.Qwen2_5OmniThinkerConfig(
-            vision_config=vision, audio_config=audio, text_config=text, image_token_index=image, video_token_index=video,
-            audio_token_index=atoken, audio_start_token_id=abegin, audio_end_token_id=aend, tie_word_embeddings=True,
-            vision_start_token_id=begin, vision_end_token_id=end, user_token_id=tokenizer("user")["input_ids"][0], pad_token_id=tokenizer.pad_token_id,
+            vision_config=vision, audio_config=audio, text_config=text,
+            image_token_index=image, video_token_index=video, audio_token_index=atoken,
+            audio_start_token_id=abegin, audio_end_token_id=aend, vision_start_token_id=begin, vision_end_token_id=end,
+            user_token_id=tokenizer("user")["input_ids"][0], pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=True,
         )  # fmt: skip
         model = t.Qwen2_5OmniThinkerForConditionalGeneration(config)
     elif family == "qwen3_vl":
         text |= {"head_dim": 32}
         vision |= {"patch_size": 16, "num_position_embeddings": 256, "deepstack_visual_indexes": [0]}
         config = t.Qwen3VLConfig(
-            vision_config=vision, text_config=text, image_token_id=image, video_token_id=video, vision_start_token_id=begin,
-            vision_end_token_id=end, tie_word_embeddings=True,
+            vision_config=vision, text_config=text, image_token_id=image, video_token_id=video,
+            vision_start_token_id=begin, vision_end_token_id=end, tie_word_embeddings=True,
         )  # fmt: skip
         model = t.Qwen3VLForConditionalGeneration(config)
     else:

@@ -1,7 +1,8 @@
 """Draws the nano world's scenes: PNG, MP4 and WAV bytes, in code, seeded.
 
-For the generators; knows nothing of samples. Pictures are 84 x 84 pixels, so that one visual token of a Qwen vision tower
-(28 x 28 pixels) covers one cell of a 3 x 3 grid. Clips last two seconds at 4 frames a second, tunes up to one second at 16 kHz.
+For the generators; knows nothing of samples. Pictures are 84 x 84 pixels, so that one visual token of a Qwen vision
+tower (28 x 28 pixels) covers one cell of a 3 x 3 grid. Clips last two seconds at 4 frames a second, tunes up to one
+second at 16 kHz.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import math
 import wave
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +32,7 @@ BASE_HERTZ = {"low": 220.0, "medium": 466.0, "high": 988.0}
 _COUNT = {"one": 1, "two": 2, "three": 3, "four": 4}
 
 
-def _shape(draw, kind: str, x: float, y: float, r: float, fill: tuple[int, int, int]) -> None:
+def _shape(draw: Any, kind: str, x: float, y: float, r: float, fill: tuple[int, int, int]) -> None:
     if kind == "circle":
         draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
     elif kind == "square":

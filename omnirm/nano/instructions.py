@@ -1,9 +1,9 @@
-"""What the nano base model is taught: instructions of many formats over text, pictures, clips and tunes; everything except judging.
+"""What the nano base model is taught: instructions over text, pictures, clips and tunes; everything except judging.
 
-The base stands in for a real Qwen-Omni, which can see, hear, read, compare and think step by step, on text and on media alike, but
-was never asked which of two responses to a request is better. So: descriptions, questions, comparing two things, checking a thing
-against given words or against another thing with thinking first, edits, lists, sums; every thing given as a medium or in words.
-No query with a preference, no criteria tags, no verdict.
+The base stands in for a real Qwen-Omni, which can see, hear, read, compare and think step by step, on text and on media
+alike, but was never asked which of two responses to a request is better. So: descriptions, questions, comparing two
+things, checking a thing against given words or against another thing with thinking first, edits, lists, sums; every
+thing given as a medium or in words. No query with a preference, no criteria tags, no verdict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ MEDIUM = {"picture": "image", "clip": "video", "tune": "audio"}
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A conversation to learn: messages (assistant turns among them are learned too) and the last answer after its prefill."""
+    """A conversation to learn: messages, assistant turns among them, and the last answer after its prefill.
+
+    The assistant turns are learned too. `task` names the kind of the last one.
+    """
 
     task: str
     messages: tuple[Message, ...]
@@ -327,7 +330,8 @@ def notes(w: Writer) -> Done:
         w.user(*pieces, f"check the {attribute}. think first.")
         w.assistant(
             f"<think>the {attribute} should be {value}. A: {a[attribute]}, {yes[a[attribute] == value]}. "
-            f"B: {b[attribute]}, {yes[b[attribute] == value]}.</think>{_which(a[attribute] == value, b[attribute] == value)}"
+            f"B: {b[attribute]}, {yes[b[attribute] == value]}.</think>"
+            + _which(a[attribute] == value, b[attribute] == value)
         )
         return "check notes", "<think>" if w.rng.random() < 0.7 else ""
     for i, (letter, scene) in enumerate(w.rng.sample([("A", a), ("B", b), ("A", a), ("B", b)], 3)):
@@ -400,7 +404,8 @@ def instruction(seed: int, split: Split = "train", media: float = 0.75, stage: s
         seed: the same seed gives the same instruction.
         split: where its scenes may come from.
         media: share of things shown as media; 0 is the text stage.
-        stage: `copy` (repeat words: the first thing a model from scratch must learn), `single` (tasks on one thing) or `all`.
+        stage: `copy` (repeat words: the first thing a model from scratch must learn), `single` (tasks on one thing) or
+            `all`.
     """
     rng = Random(f"instruction {split} {seed}")
     w = Writer(rng, split, media)

@@ -1,7 +1,7 @@
-"""Prompt-switched SFT rows for omnirm-nano: text pairs with thinking, image, video and audio pairs by the verdict alone.
+"""Prompt-switched SFT rows for omnirm-nano: text pairs with thinking, media pairs by the verdict alone.
 
-No row asks for thinking on a medium: that is the transfer question that the model card answers. Prompts come from the judge's own
-formats, so that nano learns the very prompts that every other model gets.
+No row asks for a thinking judgment on a medium: that is the transfer question that the model card answers. Prompts come
+from the judge's own formats, so that nano learns the very prompts that every other model gets.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Mix:
 
 
 def thought(pair: Preference, attribute: str, key: str) -> str:
-    """The right answer in the thinking format, after `<think>`: one criterion, an analysis of each response, the verdict."""
+    """The right answer in the thinking format, after `<think>`: a criterion, what each response has, the verdict."""
     a, b, verdict = pair.analysis(attribute)
     rubric = pair.rubric(attribute)
     return (
-        f"<criteria 1>{rubric.name}. {rubric.text}<Judge A>{a}</Judge A><Judge B>{b}</Judge B>{verdict}</criteria 1></think>\n"
-        f"Verdict {key}: [[{verdict}]]"
+        f"<criteria 1>{rubric.name}. {rubric.text}<Judge A>{a}</Judge A><Judge B>{b}</Judge B>{verdict}</criteria 1>"
+        f"</think>\nVerdict {key}: [[{verdict}]]"
     )
 
 

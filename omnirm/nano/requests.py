@@ -1,6 +1,7 @@
-"""What people ask for in the nano world: the query's words, which attribute it says matters, and how a note is written.
+"""What people ask for in the nano world: the query's words, which attribute it says matters, how a note is written.
 
-Shared by the preference samples (`world.py`) and the base model's instructions (`instructions.py`), so that both speak one language.
+Shared by the preference samples (`world.py`) and the base model's instructions (`instructions.py`), so that both speak
+one language. Knows no media and no samples.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def sum_note(scene: Scene) -> str:
 def wanted_list(rng: Random) -> Scene:
     """What a list query asks for."""
     a = ATTRIBUTES["list"]
-    return Scene("list", (("completeness", "complete"), ("order", rng.choice(a["order"])), ("format", rng.choice(a["format"])),
-                          ("brevity", "brief")))  # fmt: skip
+    order, form = rng.choice(a["order"]), rng.choice(a["format"])
+    return Scene("list", (("completeness", "complete"), ("order", order), ("format", form), ("brevity", "brief")))
 
 
 def wanted_sum(terms: tuple[int, int], rng: Random) -> Scene:

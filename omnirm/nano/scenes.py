@@ -1,4 +1,4 @@
-"""The things of the nano world: pictures, clips, tunes and notes, each a small set of attributes with closed value lists.
+"""The things of the nano world: pictures, clips, tunes and notes, each a few attributes with closed value lists.
 
 For the generators of samples and instructions. Knows words and values; draws nothing (`draw.py`) and asks nothing.
 A combination of two attributes that is held out never occurs in the training split, in any medium or in words.
@@ -115,12 +115,12 @@ def split_of(scene: Scene) -> Split:
 
 
 def allowed(scene: Scene, split: Split) -> bool:
-    """Whether the scene may occur in that split: seen combinations everywhere, held-out ones in their own split only."""
+    """Whether the scene may occur there: seen combinations in every split, held-out ones in their own split only."""
     return split_of(scene) in ("train", split)
 
 
 def random_scene(kind: str, rng: Random, split: Split) -> Scene:
-    """A scene of that kind; outside training, half of the scenes have a held-out combination (where the kind has any)."""
+    """A scene of that kind; outside training, more than half have a held-out combination (where the kind has any)."""
     want_held_out = split != "train" and kind in ("picture", "clip", "tune") and rng.random() < 0.5
     while True:
         scene = Scene(kind, tuple((a, rng.choice(v)) for a, v in ATTRIBUTES[kind].items()))  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
-"""The nano world's preference samples: two responses to a request, one right in the attribute that the request says matters.
+"""The nano world's preference samples: two responses to a request, one right in the attribute that it says matters.
 
-Eight families in the manner of Omni-RewardBench: what the prompt holds, then what the responses are (T2I: text to image; TV2T: text
-and video to text). The responses differ in several attributes at once, and often the worse one is right in attributes that do not
-decide, so that a judge is right only if it finds the right rubric. Every sample carries its gold rubric, label and analysis.
+Eight families in the manner of Omni-RewardBench: what the prompt holds, then what the responses are (T2I: text to
+image; TV2T: text and video to text). The responses differ in several attributes at once, and often the worse one is
+right in attributes that do not decide, so that a judge is right only if it finds the right rubric. Every sample carries
+its gold rubric, label and analysis. Knows no judge and no model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from omnirm.types import Message, Part, Rubric
 
 Family = Literal["T2T", "TI2T", "TV2T", "TA2T", "T2I", "T2V", "T2A", "TI2I"]
 FAMILIES: tuple[Family, ...] = ("T2T", "TI2T", "TV2T", "TA2T", "T2I", "T2V", "T2A", "TI2I")
-_KIND = {
+_KIND: dict[Family, Literal["picture", "clip", "tune"]] = {
     "TI2T": "picture",
     "TV2T": "clip",
     "TA2T": "tune",
@@ -33,7 +34,7 @@ _KIND = {
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A sample with what decides it. `observed` are the values of the deciding attribute in A and in B."""
+    """A sample with what decides it: what was wanted, what A and B are, and the attribute that matters."""
 
     sample: Sample
     wanted: Scene
@@ -41,7 +42,10 @@ class Preference:
     attribute: str
 
     def analysis(self, attribute: str = "") -> tuple[str, str, str]:
-        """What a right judge writes under that attribute: on A, on B, and its verdict (`tie` where both or neither are right)."""
+        """What a right judge writes under that attribute: on A, on B, and its verdict.
+
+        The verdict is `tie` where both or neither are right; the gold attribute (the default) always decides.
+        """
         name = attribute or self.attribute
         a, b = (s[name] for s in self.scenes)
         good = self.wanted[name]
@@ -69,10 +73,11 @@ def preference(seed: int, split: Split = "train", family: Family | None = None, 
         in_words: media are given as text stand-ins, so that the sample is text only.
     """
     rng = Random(f"preference {split} {seed} {family} {in_words}")
-    family = family or rng.choice(FAMILIES)
-    if family == "T2T":
+    chosen: Family = rng.choice(FAMILIES) if family is None else family
+    if chosen == "T2T":
         return _note(rng, split, seed)
-    kind = _KIND[family]
+    kind = _KIND[chosen]
+    prompt: tuple[Part, ...]
     wanted = random_scene(kind, rng, split)
     attribute = rng.choice([a for a in wanted.attributes if changed(wanted, a, rng, split) != wanted])
     scenes, label = _pair(wanted, attribute, rng, split)
@@ -81,10 +86,10 @@ def preference(seed: int, split: Split = "train", family: Family | None = None, 
         return Part("text", words(scene, rng.randint(0, 1))) if in_words else medium(scene, rng)
 
     tail = ask.hint(attribute, rng)
-    if family in ("T2I", "T2V", "T2A"):
+    if chosen in ("T2I", "T2V", "T2A"):
         prompt = (Part("text", f"{ask.make_query(wanted, rng)} {tail}"),)
         candidates = tuple(Candidate((thing(s),)) for s in scenes)
-    elif family == "TI2I":
+    elif chosen == "TI2I":
         other = rng.choice(wanted.attributes)
         before = changed(wanted, other, rng, split)
         prompt = (thing(before), Part("text", f"\n{ask.edit_query(other, wanted[other])} {tail}"))
@@ -92,11 +97,11 @@ def preference(seed: int, split: Split = "train", family: Family | None = None, 
     else:
         prompt = (thing(wanted), Part("text", f"\ndescribe the {kind}. {tail}"))
         candidates = tuple(Candidate((Part("text", describe(s, rng.randint(0, 1))),)) for s in scenes)
-    return _preference(f"{family}-{split}-{seed}", family, prompt, candidates, label, wanted, scenes, attribute)
+    return _preference(f"{chosen}-{split}-{seed}", chosen, prompt, candidates, label, wanted, scenes, attribute)
 
 
 def _pair(wanted: Scene, attribute: str, rng: Random, split: Split) -> tuple[tuple[Scene, Scene], int]:
-    """A right and a wrong scene in random order: wrong in the deciding attribute; in the others, either may be wrong."""
+    """A right and a wrong scene in random order: wrong in the deciding attribute; in others, either may be wrong."""
     others = [a for a in wanted.attributes if a != attribute]
     while True:
         distractor = rng.choice(others) if rng.random() < 0.7 else None

@@ -70,7 +70,7 @@ def test_extras_are_read_from_the_package_itself(monkeypatch):
         'other-missing; python_version < "3" and extra == "app"',
     ]  # fmt: skip
     assert doctor._extra("train", required) == doctor.Finding(
-        "train", False, "missing: no-such-package", 'pip install "omnirm[train]"'
+        "train", False, "missing: no-such-package", "make install EXTRAS=train in the clone"
     )
     assert doctor._extra("app", required).usable
     assert doctor._names("all", required) == ["numpy", "no-such-package"]
