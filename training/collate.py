@@ -33,18 +33,24 @@ class MediaCollator:
         self.encoder, self.build, self.prepare, self.max_tokens = encoder, build, prepare, max_tokens
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Batch of model inputs, right-padded, with `labels` [B, L] (-100 where nothing is learned)."""
+        """Batch of model inputs, right-padded, with `labels` [B, L] (-100 where nothing is learned).
+
+        Raises:
+            ValueError: a row without a completion, or over `max_tokens`.
+            MediaError: a medium that cannot be decoded.
+        """
         conversations = []
         for row in rows:
             c = self.build(row)
+            if c.completion is None:
+                raise ValueError(f"row {row!r:.80} has no completion: there is nothing to learn from it")
             media = tuple(self.prepare(part) for part in media_parts(c.messages))
             conversations.append(Conversation(c.messages, media, c.prefill, c.completion, c.learn_history))
         batch = self.encoder(conversations, padding_side="right")
-        length = batch["input_ids"].shape[1]
-        if length > self.max_tokens:
-            raise ValueError(
-                f"a row of {length} tokens is over max_tokens = {self.max_tokens}: raise it or drop the row"
-            )
-        if not (batch["labels"] != -100).any():
-            raise ValueError("a batch without a single supervised token: the rows have no completion")
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        for row, length in zip(rows, lengths, strict=True):
+            if length > self.max_tokens:
+                raise ValueError(
+                    f"row {row!r:.80} has {length} tokens, over max_tokens = {self.max_tokens}: raise it or drop the row"
+                )
         return batch

@@ -142,7 +142,7 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
         folder = root / recipe.name / "start"
         model = transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(before)
         save_checkpoint(model, transformers.AutoProcessor.from_pretrained(before), folder)
-        name_lines(folder, template_lines("pairwise_thinking", "pairwise"))
+        name_lines(folder, template_lines("pairwise_thinking", "pairwise"), ("tie", "Yes", "No"))
     return (
         transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder),
         transformers.AutoProcessor.from_pretrained(folder),

@@ -97,10 +97,11 @@ def train_tokenizer(
     )
 
 
-def name_lines(folder: Path | str, lines: Sequence[str]) -> int:
-    """Gives spare tokens of a saved tokenizer to lines that it does not hold as one token yet; returns how many.
+def name_lines(folder: Path | str, lines: Sequence[str], words: Sequence[str] = ()) -> int:
+    """Gives spare tokens of a saved tokenizer to lines and words that it has no token for yet; returns how many.
 
-    Prompts' fixed lines become one token each, so that a small model reads a long instruction in a few steps.
+    Prompts' fixed lines become one token each, so that a small model reads a long instruction in a few steps; words, where they stand
+    alone, so that their probability can be read from one position.
 
     Raises:
         ValueError: more lines than spare tokens.
@@ -108,12 +109,13 @@ def name_lines(folder: Path | str, lines: Sequence[str]) -> int:
     file = Path(folder) / "tokenizer.json"
     data = json.loads(file.read_text(encoding="utf-8"))
     held = {t["content"] for t in data["added_tokens"]}
-    missing = [line for line in dict.fromkeys(lines) if line not in held]
+    missing = [line for line in dict.fromkeys((*lines, *words)) if line not in held]
     spare = [t for t in data["added_tokens"] if t["content"].startswith("<|spare_")]
     if len(missing) > len(spare):
         raise ValueError(f"{len(missing)} lines, but {len(spare)} spare tokens are left")
     for token, line in zip(spare, missing, strict=False):
         token["content"] = line
+        token["single_word"] = line in words
     file.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
     return len(missing)
 
