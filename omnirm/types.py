@@ -19,7 +19,7 @@ class Part:
 
     `options` are per-medium preprocessing settings in Qwen's convention: `fps`, `nframes`, `min_pixels`, `max_pixels`,
     `total_pixels`, `min_frames`, `max_frames`, `video_start`, `video_end`, `use_audio_in_video`, `offset`, `duration`.
-    `trusted` is True only for text of our own templates: any other text is encoded so that it cannot become a special token.
+    `trusted` is True only for text of our own templates: other text is encoded so that it cannot become a special token.
     """
 
     type: Modality
@@ -75,7 +75,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered. `text` does not include the request's prefill. `logprobs` is empty where none were asked for."""
+    """What a model answered. `text` is without the request's prefill; `logprobs` is empty where none were asked for."""
 
     text: str
     finish_reason: Literal["stop", "length", "error"]
@@ -113,7 +113,7 @@ class CriterionAnalysis:
 class PairVerdict:
     """A parsed pairwise judgment, in the order shown to the model.
 
-    `span` is the position of the verdict letter in prefill + completion text (characters), for reading its log-probability.
+    `span` is the position (characters) of the verdict letter in prefill + completion, for reading its log-probability.
     """
 
     letter: Letter

@@ -15,8 +15,8 @@ from omnirm.preprocessing.source import Source
 def shortfall(source: Source, found: Sniffed) -> str | None:
     """Why a container cannot be complete: its own sizes reach beyond its end. None if nothing shows.
 
-    Knows RIFF (WAV, AVI, WEBP), AIFF, AU, ISO media (MP4, MOV, M4A), Matroska, Ogg, MP3 and GIF. Sizes that say "unknown",
-    as live recordings write them, are accepted.
+    Knows RIFF (WAV, AVI, WEBP), AIFF, AU, ISO media (MP4, MOV, M4A), Matroska, Ogg, MP3 and GIF. Sizes that say
+    "unknown", as live recordings write them, are accepted.
     """
     check = {"wav": _riff, "avi": _riff, "webp": _riff, "aiff": _riff, "au": _au, "mov": _boxes, "matroska": _segment}
     check |= {"ogg": _ogg_end, "mp3": _mp3, "gif": _gif}
