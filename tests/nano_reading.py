@@ -1,4 +1,4 @@
-"""Reads the nano world's words back into scenes, written apart from the generator, so that tests can check what it says."""
+"""Reads the nano world's words back into scenes, written apart from the generator, so that tests can check it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _FORMS = [
         f"{_TIMBRE} tone, {_CONTOUR}, {_NOTES} notes, {_PITCH} pitch",
     )
 ]
-_NOUNS = {"cross": "cross", "crosses": "cross"} | {n + s: n for n in ("circle", "square", "triangle") for s in ("", "s")}
+_NOUNS = {"cross": "cross", "crosses": "cross"} | {
+    n + s: n for n in ("circle", "square", "triangle") for s in ("", "s")
+}
 #: what must never be seen in training, written out once more
 KEPT_FOR_TEST = {("red", "triangle"), ("blue", "cross"), ("green", "circle"), ("purple", "square"), ("four", "falling")}
 KEPT_FOR_VALIDATION = {("yellow", "cross"), ("black", "circle"), ("two", "flat")}

@@ -51,6 +51,6 @@ class MediaCollator:
         for row, length in zip(rows, lengths, strict=True):
             if length > self.max_tokens:
                 raise ValueError(
-                    f"row {row!r:.80} has {length} tokens, over max_tokens = {self.max_tokens}: raise it or drop the row"
+                    f"row {row!r:.80} has {length} tokens, over max_tokens = {self.max_tokens}: raise that or drop it"
                 )
         return batch

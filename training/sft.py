@@ -75,7 +75,13 @@ def train_sft(
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, return_outputs, num_items_in_batch)
+            inputs = {**inputs, "use_cache": False}
+            loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
+            balance = getattr(outputs, "aux_loss", None)  # of experts; the model adds it whole to every micro-batch
+            if balance is not None and num_items_in_batch is not None:
+                over = 1 - 1 / self.current_gradient_accumulation_steps
+                loss = loss - over * self.router_aux_loss_coef * balance.to(loss.device)
+            return (loss, outputs) if return_outputs else loss
 
     steps = max(1, int(len(rows) * settings.epochs) // (settings.batch_size * settings.accumulation))
     arguments = SFTConfig(
@@ -121,6 +127,8 @@ def train_sft(
         callbacks=list(callbacks),
         optimizers=(_optimizer(model, settings), None),
     )
+    # Qwen3-VL says it takes no token count; TRL divides by it itself, so that every taught token of a step counts alike
+    trainer.model_accepts_loss_kwargs = True
     last = get_last_checkpoint(settings.output) if resume and Path(settings.output).is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     return trainer

@@ -79,7 +79,9 @@ def one_line(error: Exception) -> str:
 
 
 def log_to_stderr(verbose: bool) -> None:
-    """Logs go to stderr: warnings, or with `verbose` what happens on the way."""
+    """Logs go to stderr: warnings, or with `verbose` what happens on the way. Progress bars only on a terminal."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="omnirm: %(name)s: %(message)s"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ def demo(
     The model is called nano and knows only the toy world that these pairs come from. Where it thinks it finds its
     own rubrics; where it gives the verdict alone it is shown the pair's gold rubric.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # nothing is fetched, and loading takes a second
     log_to_stderr(False)
     tally = service.Tally()
     with errors_as_lines(debug=debug), tempfile.TemporaryDirectory(prefix="omnirm-demo-") as temporary:

@@ -100,8 +100,8 @@ def train_tokenizer(
 def name_lines(folder: Path | str, lines: Sequence[str], words: Sequence[str] = ()) -> int:
     """Gives spare tokens of a saved tokenizer to lines and words that it has no token for yet; returns how many.
 
-    Prompts' fixed lines become one token each, so that a small model reads a long instruction in a few steps; words, where they stand
-    alone, so that their probability can be read from one position.
+    Prompts' fixed lines become one token each, so that a small model reads a long instruction in a few steps; words,
+    where they stand alone, so that their probability can be read from one position.
 
     Raises:
         ValueError: more lines than spare tokens.

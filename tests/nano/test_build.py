@@ -28,7 +28,14 @@ from omnirm.prompts.render import template_lines
 from omnirm.sample import Sample
 
 SMALL = Size(
-    hidden=64, layers=1, intermediate=64, vision_hidden=64, vision_layers=1, audio_hidden=64, audio_layers=1, mel_bins=32
+    hidden=64,
+    layers=1,
+    intermediate=64,
+    vision_hidden=64,
+    vision_layers=1,
+    audio_hidden=64,
+    audio_layers=1,
+    mel_bins=32,
 )
 LINES = template_lines("pairwise_thinking", "pairwise")
 LOADERS = {
@@ -113,7 +120,9 @@ def test_a_checkpoint_loads_back_through_the_auto_classes(folders: dict[Family, 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_named_lines_are_one_token_each_after_loading(folders: dict[Family, Path], family: Family, tmp_path: Path) -> None:
+def test_named_lines_are_one_token_each_after_loading(
+    folders: dict[Family, Path], family: Family, tmp_path: Path
+) -> None:
     import shutil
 
     import transformers
@@ -136,6 +145,23 @@ def test_named_lines_are_one_token_each_after_loading(folders: dict[Family, Path
         assert tokenizer.decode(encoder.untrusted_ids(line)) == line
     for text in ("two red circles at the top", "<think>", "<|im_end|>", "[[A]]"):
         assert tokenizer(text)["input_ids"] == before(text)["input_ids"]
+
+
+def test_named_words_are_one_token_only_where_they_stand_alone(folders: dict[Family, Path], tmp_path: Path) -> None:
+    import shutil
+
+    import transformers
+
+    folder = tmp_path / "words"
+    shutil.copytree(folders["qwen2_5_omni"], folder)
+    assert name_lines(folder, (), ("tie", "Yes", "No")) == 3
+    encoder = InputEncoder(transformers.AutoProcessor.from_pretrained(folder))
+    for word in ("tie", "Yes", "No"):
+        (alone,) = encoder.text_ids(word)
+        assert alone in encoder.text_ids(f"[[{word}]]")
+        assert alone not in encoder.text_ids(f"{word}s and x{word}")
+        assert alone not in encoder.untrusted_ids(word)
+    assert encoder.tokenizer.decode(encoder.text_ids("No. a tie? Yes")) == "No. a tie? Yes"
 
 
 def test_the_judges_instruction_costs_two_tokens_a_line(folders: dict[Family, Path], tmp_path: Path) -> None:

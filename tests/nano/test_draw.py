@@ -1,4 +1,4 @@
-"""Pictures, clips and tunes, decoded as a user's files are, show and sound what their scene says; measured, not compared."""
+"""Pictures, clips and tunes, decoded as a user's files are, show and sound what their scene says, as measured here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def decoded(scene: Scene, seed: float, modality: Modality) -> Media:
 
 
 def inked(pixels: np.ndarray) -> np.ndarray:
-    """Where something is drawn: bool [h, w] of uint8 [h, w, 3]; nearer to the colour drawn with than to the background."""
+    """Where something is drawn: bool [h, w] of uint8 [h, w, 3]; nearer to its colour than to the background."""
     distance = np.abs(pixels - np.median(pixels.reshape(-1, 3), axis=0)).sum(axis=-1)
     return distance > distance.max() / 2
 

@@ -129,7 +129,9 @@ def test_thinking_on_media_is_practised_with_and_without_being_told_to_begin() -
 
 def items(question: list[Part]) -> tuple[Scene, Scene]:
     """The scenes of item A and item B of a marked question."""
-    heads = {p.value.split()[-1]: i for i, p in enumerate(question) if re.fullmatch(r"#\w{4} item [AB]\n", str(p.value))}
+    heads = {
+        p.value.split()[-1]: i for i, p in enumerate(question) if re.fullmatch(r"#\w{4} item [AB]\n", str(p.value))
+    }
     (a,), (b,) = (list(scenes_of([question[heads[x] + 1]])) for x in "AB")
     return a, b
 

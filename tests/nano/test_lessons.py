@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nano_reading import KEPT_FOR_TEST, KEPT_FOR_VALIDATION, parts_of, pair_of, scenes_of, text_of
+from nano_reading import KEPT_FOR_TEST, KEPT_FOR_VALIDATION, pair_of, parts_of, scenes_of, text_of
 
 from omnirm.nano.lessons import Lesson, Mix, lesson, render
 from omnirm.nano.world import FAMILIES, preference
