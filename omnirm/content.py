@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omnirm.errors import SampleError
 from omnirm.types import Modality, Part
@@ -134,7 +134,7 @@ def _parse_part(value: Any, path: str, base: Path | None) -> Part:
         return Part("text", check_unicode(text, f"{path}.text"))
     if kind in MEDIA:
         reference, source_path = value.get(kind), f"{path}.{kind}"
-        modality = cast(Modality, kind)
+        modality: Modality = kind
         check_keys(value, ("type", kind, *OPTIONS[kind]), path)
     elif kind in _URL_TYPES:
         modality = _URL_TYPES[kind]

@@ -19,7 +19,7 @@ class Part:
 
     `options` are per-medium preprocessing settings in Qwen's convention: `fps`, `nframes`, `min_pixels`, `max_pixels`,
     `total_pixels`, `min_frames`, `max_frames`, `video_start`, `video_end`, `use_audio_in_video`, `offset`, `duration`.
-    `trusted` is True only for text of our own templates: other text is encoded so that it cannot become a special token.
+    `trusted` is True only for text of our own templates; other text is encoded so that no special token comes out.
     """
 
     type: Modality

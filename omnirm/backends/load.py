@@ -18,7 +18,7 @@ REGISTRY: dict[str, str] = {
     "scripted": "omnirm.backends.scripted:named",
 }
 NANO = "nano"
-_INSTALL = dict.fromkeys(("torch", "transformers"), "run make install in the clone, or pip install -c constraints.txt .")
+_INSTALL = dict.fromkeys(("torch", "transformers"), "make install in the clone")
 
 
 def nano_folder() -> Path:
