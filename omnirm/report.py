@@ -38,10 +38,19 @@ _SIDE_BY_SIDE = 90  # columns that two candidates need beside each other
 
 
 def print_report(
-    judgment: Judgment | PointJudgment, sample: Sample | None = None, *, console: Console | None = None
+    judgment: Judgment | PointJudgment,
+    sample: Sample | None = None,
+    *,
+    console: Console | None = None,
+    note: bool = True,
 ) -> None:
-    """Prints a judgment, with its prompt and candidates where the sample is given."""
-    (console or make_console()).print(Report(judgment, sample))
+    """Prints a judgment, with its prompt and candidates where the sample is given; `note`: say what the model is not."""
+    (console or make_console()).print(Report(judgment, sample, note=note))
+
+
+def model_note(judgment: Judgment | PointJudgment) -> str:
+    """What a reader must know about the model that judged; "" where there is nothing."""
+    return NANO_NOTE if judgment.model.name == "nano" else ""
 
 
 def make_console(**options: Any) -> Console:
@@ -52,8 +61,8 @@ def make_console(**options: Any) -> Console:
 class Report:
     """A judgment as something that rich can print."""
 
-    def __init__(self, judgment: Judgment | PointJudgment, sample: Sample | None = None) -> None:
-        self.judgment, self.sample = judgment, sample
+    def __init__(self, judgment: Judgment | PointJudgment, sample: Sample | None = None, *, note: bool = True) -> None:
+        self.judgment, self.sample, self.note = judgment, sample, note
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         boxed = console.is_terminal and not options.ascii_only
@@ -67,6 +76,8 @@ class Report:
         else:
             yield from _points(judgment, options.ascii_only)
         yield from _footer(judgment)
+        if self.note and model_note(judgment):
+            yield Text(model_note(judgment), "yellow")
 
 
 # -- what was judged
@@ -304,8 +315,6 @@ def _footer(judgment: Judgment | PointJudgment) -> Iterable[RenderableType]:
     decoding = judgment.decoding
     how = f"temperature {decoding.temperature:g}, seed {decoding.seed}, samples {judgment.samples}"
     yield Text(f"{_line(judgment.model.name)}{revision}; {how}; omnirm {judgment.library_version}", "dim")
-    if judgment.model.name == "nano":
-        yield Text(NANO_NOTE, "yellow")
 
 
 def _rubric(rubric: Rubric) -> Text:

@@ -195,9 +195,9 @@ def show(
     results: Iterator[service.Result], tally: service.Tally, *, as_json: bool, file: IO[str] | None = None
 ) -> None:
     """Prints results as they come, as reports or JSON lines, writes them to `file`, and counts them."""
-    from omnirm.report import make_console, print_report
+    from omnirm.report import make_console, model_note, print_report
 
-    console = make_console()
+    console, notes = make_console(), dict[str, None]()
     for result in results:
         tally.add(result.judgment)
         if file is not None:
@@ -207,8 +207,11 @@ def show(
             sys.stdout.write(result.judgment.to_json() + "\n")
             sys.stdout.flush()
         else:
-            print_report(result.judgment, result.row.sample, console=console)
+            print_report(result.judgment, result.row.sample, console=console, note=False)
             console.print()
+            notes[model_note(result.judgment)] = None
+    for note in filter(None, notes):
+        console.print(note, style="yellow")
     if tally.total > 1 or tally.judged < tally.total:
         say(summary(tally))
 
