@@ -192,7 +192,7 @@ def with_files(sample: Sample, folder: Path) -> Sample:
 def demo_samples(folder: Path) -> list[Sample]:
     """Four test-world pairs with files on disk: a text, an image, a video and an audio pair."""
     families: tuple[Family, ...] = ("T2T", "T2I", "T2V", "T2A")
-    return [with_files(preference(seed, "test", family).sample, folder) for seed, family in enumerate(families, 1)]
+    return [with_files(preference(seed, "test", family).sample, folder) for seed, family in enumerate(families, 2)]
 
 
 __all__ = ["ATTRIBUTES", "FAMILIES", "Family", "Preference", "demo_samples", "preference", "with_files"]
