@@ -44,7 +44,7 @@ def print_report(
     console: Console | None = None,
     note: bool = True,
 ) -> None:
-    """Prints a judgment, with its prompt and candidates where the sample is given; `note`: say what the model is not."""
+    """Prints a judgment, with prompt and candidates where the sample is given; `note`: say what the model is not."""
     (console or make_console()).print(Report(judgment, sample, note=note))
 
 
