@@ -3,7 +3,8 @@
 The base stands in for a real Qwen-Omni, which can see, hear, read, compare and think step by step, on text and on media
 alike, but was never asked which of two responses to a request is better. So: descriptions, questions, comparing two
 things, checking a thing against given words or against another thing with thinking first, edits, lists, sums; every
-thing given as a medium or in words. No query with a preference, no criteria tags, no verdict.
+thing given as a medium or in words. Requests are read (what matters most?), but never beside two responses; no criteria
+tags, no verdict line.
 """
 
 from __future__ import annotations
