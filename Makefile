@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := omnirm preprocessing training app tests
-NANO := nano-base-text nano-base-media nano-genrm
+NANO := nano-base-text nano-base-drill nano-base-media nano-genrm
 
 # The first Python that fits, unless one is named: make demo PYTHON=/path/to/python
 ifndef PYTHON
@@ -22,7 +22,7 @@ TESTS := $(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check lint install bench-preprocessing nano constraints clean
+.PHONY: help demo test test-slow check lint install bench-preprocessing bench-judging nano constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,10 @@ install: $(VENV)/.base ## Install extras: make install EXTRAS=train,app
 bench-preprocessing: $(VENV)/.dev ## Compare the speed of preprocessing with qwen-omni-utils
 	$(QUIET) $(BIN)/python tests/benchmarks/bench_preprocessing.py $(ARGS)
 
-nano: $(VENV)/.dev ## Train the embedded model anew, in three stages that resume
+bench-judging: $(VENV)/.dev ## Measure one call for many rubrics on a pair against a call for each
+	@$(QUIET) $(BIN)/python tests/benchmarks/bench_judging.py $(ARGS)
+
+nano: $(VENV)/.dev ## Train the embedded model anew, in four stages that resume
 	$(QUIET) $(BIN)/python -m omnirm.training.nano $(NANO:%=training/recipes/%.toml) $(ARGS)
 
 # vllm wants setuptools < 81 from Python 3.12 on; with it here the set holds for 3.11 too

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from omnirm.backends.base import Backend
     from omnirm.judge import Judge
     from omnirm.judgment import Judgment, PointJudgment
+    from omnirm.preprocessing.types import Policy
+    from omnirm.rubrics.trajectory import ScaledJudgment
     from omnirm.sample import Sample
 
 Outcome = Literal["all", "some", "none"]
@@ -109,7 +111,7 @@ class Tally:
     right: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
-    def add(self, judgment: Judgment | PointJudgment) -> None:
+    def add(self, judgment: Judgment | PointJudgment | ScaledJudgment) -> None:
         """Counts one judgment."""
         self.total += 1
         self.judged += judgment.judged
@@ -118,6 +120,7 @@ class Tally:
         if judgment.kind == "pairwise":
             self.both_orders += judgment.position_consistent is not None
             self.consistent += judgment.position_consistent is True
+        if judgment.kind != "pointwise":
             self.labelled += judgment.label is not None
             self.right += judgment.correct is True
 
@@ -136,12 +139,8 @@ def load_model(options: ModelOptions) -> Backend:
         SampleError: a media root that is no folder.
     """
     from omnirm.backends.load import load_backend
-    from omnirm.preprocessing.types import Policy
 
-    for root in options.media_roots:
-        if not root.is_dir():
-            raise SampleError(f"media root {root}: no such folder")
-    roots = tuple(root.resolve() for root in options.media_roots)
+    policy = media_policy(options)
     try:
         return load_backend(
             options.name,
@@ -149,7 +148,7 @@ def load_model(options: ModelOptions) -> Backend:
             dtype=options.dtype,
             revision=options.revision,
             batch_size=options.batch_size,
-            policy=Policy(roots=roots, allow_remote=options.allow_remote, isolate=options.isolate),
+            policy=policy,
             allow_pickle=options.allow_pickle or None,
             allow_remote_code=options.allow_remote_code or None,
         )
@@ -157,6 +156,17 @@ def load_model(options: ModelOptions) -> Backend:
         raise
     except (OSError, RuntimeError) as e:  # what torch raises for a device that is not there, or no memory
         raise BackendError(f"{options.name}: {e}") from e
+
+
+def media_policy(options: ModelOptions) -> Policy:
+    """Which media may be opened. Raises `SampleError` for a media root that is no folder."""
+    from omnirm.preprocessing.types import Policy
+
+    for root in options.media_roots:
+        if not root.is_dir():
+            raise SampleError(f"media root {root}: no such folder")
+    roots = tuple(root.resolve() for root in options.media_roots)
+    return Policy(roots=roots, allow_remote=options.allow_remote, isolate=options.isolate)
 
 
 def make_judge(backend: Backend, options: JudgeOptions) -> Judge:

@@ -49,6 +49,7 @@ class Answer:
             max_new_tokens=request.max_new_tokens,
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
+            computed_prompt_tokens=completion.computed_prompt_tokens,
         )
 
 

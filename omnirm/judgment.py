@@ -43,6 +43,8 @@ class CallRecord:
 
     prompt_sha256: of the rendered messages and the prefill (`prompt_hash`); template_hash: of the format's fixed text.
     text: the completion as it came, without `prefill`; untrusted.
+    computed_prompt_tokens: those of `prompt_tokens` that were computed for this call (see `Completion`): what calls
+        share counts once. It depends on what was asked together and does not count when records are compared.
     """
 
     sample_index: int
@@ -56,6 +58,7 @@ class CallRecord:
     max_new_tokens: int
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    computed_prompt_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

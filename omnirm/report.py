@@ -7,7 +7,6 @@ no media.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -22,18 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 from omnirm.judgment import CandidateScore, Judgment, PairCall, PointJudgment
+from omnirm.report_pieces import STYLE, bar, block, bold, grid, one_line, rubric_line
 from omnirm.sample import Sample
 from omnirm.shown import shortened, visible
-from omnirm.types import CriterionAnalysis, Letter, Message, Part, Rubric
+from omnirm.types import CriterionAnalysis, Letter, Message, Part
 
 NANO_NOTE = (
     "nano is a toy model: it knows only the small world of shapes, tones and tasks that it was trained on. "
     "For real text and media name a real model, e.g. --model Qwen/Qwen2.5-Omni-7B (text, image, video, audio), "
     "Qwen/Qwen3-Omni-30B-A3B-Instruct (the same) or Qwen/Qwen3-VL-8B-Instruct (text, image, video)."
 )
-LONGEST = 2000  # characters shown of one text
-_STYLE = {"A": "cyan", "B": "magenta", "tie": "yellow"}
-_BAR = 24  # cells
 _SIDE_BY_SIDE = 90  # columns that two candidates need beside each other
 
 
@@ -65,12 +62,8 @@ class Report:
         self.judgment, self.sample, self.note = judgment, sample, note
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        boxed = console.is_terminal and not options.ascii_only
         judgment = self.judgment
-        yield _header(judgment, options)
-        if self.sample is not None:
-            yield from _prompt(self.sample)
-            yield _candidates(self.sample, boxed, options.max_width >= _SIDE_BY_SIDE)
+        yield from sample_head(judgment.sample_id, judgment.format, self.sample, console, options)
         if isinstance(judgment, Judgment):
             yield from _pair(judgment, options.ascii_only)
         else:
@@ -83,9 +76,16 @@ class Report:
 # -- what was judged
 
 
-def _header(judgment: Judgment | PointJudgment, options: ConsoleOptions) -> RenderableType:
-    title = Text.assemble(("sample ", "dim"), (_line(judgment.sample_id), "bold"), (f"  {judgment.format}", "dim"))
-    return Rule(title, align="left", style="dim", characters="-" if options.ascii_only else "─")
+def sample_head(
+    sample_id: str, how: str, sample: Sample | None, console: Console, options: ConsoleOptions
+) -> Iterable[RenderableType]:
+    """What was judged: a rule with the sample's id, then prompt and candidates where the sample is given."""
+    title = Text.assemble(("sample ", "dim"), (one_line(sample_id), "bold"), (f"  {how}", "dim"))
+    yield Rule(title, align="left", style="dim", characters="-" if options.ascii_only else "─")
+    if sample is not None:
+        boxed = console.is_terminal and not options.ascii_only
+        yield from _prompt(sample)
+        yield _candidates(sample, boxed, options.max_width >= _SIDE_BY_SIDE)
 
 
 def _prompt(sample: Sample) -> Iterable[RenderableType]:
@@ -96,19 +96,19 @@ def _prompt(sample: Sample) -> Iterable[RenderableType]:
 
 def _turn(turn: Message, *, alone: bool) -> Text:
     body = _content(turn.parts)
-    return body if alone else Text.assemble((f"{_line(turn.role)}: ", "dim"), body)
+    return body if alone else Text.assemble((f"{one_line(turn.role)}: ", "dim"), body)
 
 
 def _candidates(sample: Sample, boxed: bool, side_by_side: bool) -> RenderableType:
     blocks: list[RenderableType] = []
     for index, candidate in enumerate(sample.candidates):
         letter = candidate_name(index, len(sample.candidates))
-        title = Text().append(letter, f"bold {_STYLE.get(letter, '')}")
+        title = Text().append(letter, f"bold {STYLE.get(letter, '')}")
         if candidate.name:
-            title.append(f"  {_line(candidate.name)}", "dim")
+            title.append(f"  {one_line(candidate.name)}", "dim")
         body = _content(candidate.parts)
         if boxed:
-            blocks.append(Panel(body, title=title, title_align="left", border_style=_STYLE.get(letter, "dim")))
+            blocks.append(Panel(body, title=title, title_align="left", border_style=STYLE.get(letter, "dim")))
         else:
             blocks.append(Group(title, Padding(body, (0, 0, 0, 2), expand=False)))
     if boxed and side_by_side and len(blocks) == 2:
@@ -126,7 +126,7 @@ def candidate_name(index: int, count: int) -> str:
 
 
 def _content(parts: Sequence[Part]) -> Text:
-    lines = [_body(part.value) if part.type == "text" else Text(describe_medium(part), "italic") for part in parts]
+    lines = [block(part.value) if part.type == "text" else Text(describe_medium(part), "italic") for part in parts]
     return Text("\n").join(lines)
 
 
@@ -146,7 +146,7 @@ def describe_medium(part: Part) -> str:
         if isinstance(shape, tuple):
             details.append("x".join(str(one) for one in shape))
     details += [f"{key}={value}" for key, value in part.options.items()]
-    return _line(f"[{part.type}] {', '.join(details)}")
+    return one_line(f"[{part.type}] {', '.join(details)}")
 
 
 def _reference(reference: str) -> tuple[str, int | None]:
@@ -186,45 +186,45 @@ def _pair(judgment: Judgment, ascii_only: bool) -> Iterable[RenderableType]:
     for one in judgment.criteria:
         yield from _criterion(one, judgment.calls)
     for rubric in silent:
-        yield Padding(_rubric(rubric), (0, 0, 0, 2), expand=False)
+        yield Padding(rubric_line(rubric), (0, 0, 0, 2), expand=False)
     if judgment.rubrics and not judgment.criteria and judgment.judged:
         yield Padding(
             Text(f"({judgment.format} gives the verdict alone, without analyses)", "dim"), (0, 0, 0, 2), expand=False
         )
-    rows = _rows()
-    rows.add_row(_key("Verdict"), _verdict(judgment))
+    rows = grid()
+    rows.add_row(bold("Verdict"), _verdict(judgment))
     if judgment.confidence is not None:
-        rows.add_row(_key("Confidence"), _bar(judgment.confidence, 1.0, ascii_only, _confidence_note(judgment)))
+        rows.add_row(bold("Confidence"), bar(judgment.confidence, 1.0, ascii_only, _confidence_note(judgment)))
     if judgment.calls:
-        rows.add_row(_key("Orders"), _orders(judgment))
-        rows.add_row(_key("Readings"), _readings(judgment))
+        rows.add_row(bold("Orders"), _orders(judgment))
+        rows.add_row(bold("Readings"), _readings(judgment))
     if judgment.label is not None:
-        rows.add_row(_key("Label"), _label(judgment))
+        rows.add_row(bold("Label"), _label(judgment))
     for reason in judgment.reasons:
-        rows.add_row(_key("Not read"), Text(visible(shortened(reason, 500)), "red"))
+        rows.add_row(bold("Not read"), Text(visible(shortened(reason, 500)), "red"))
     yield rows
 
 
 def _criterion(one: CriterionAnalysis, calls: Sequence[PairCall]) -> Iterable[RenderableType]:
-    line = _rubric(one.rubric)
+    line = rubric_line(one.rubric)
     if one.verdict is not None:
         same = [c.verdict for call in calls for c in call.criteria if c.rubric.name == one.rubric.name]
         line.append("  -> ", "dim")
-        line.append(one.verdict, f"bold {_STYLE[one.verdict]}")
+        line.append(one.verdict, f"bold {STYLE[one.verdict]}")
         line.append(f" ({same.count(one.verdict)} of {len(same)} readings)", "dim")
     yield Padding(line, (0, 0, 0, 2), expand=False)
     for letter, analysis, score in (("A", one.analysis_a, one.score_a), ("B", one.analysis_b, one.score_b)):
         if analysis or score is not None:
             row = Table.grid(padding=(0, 1))
             row.add_row(
-                Text(letter if score is None else f"{letter} {score:g}", f"bold {_STYLE[letter]}"), _body(analysis)
+                Text(letter if score is None else f"{letter} {score:g}", f"bold {STYLE[letter]}"), block(analysis)
             )
             yield Padding(row, (0, 0, 0, 4), expand=False)
 
 
 def _verdict(judgment: Judgment) -> Text:
     names: dict[Letter | None, str] = {"A": "A is better", "B": "B is better", "tie": "tie", None: "not judged"}
-    text = Text().append(names[judgment.verdict], f"bold {_STYLE.get(judgment.verdict or '', 'red')}")
+    text = Text().append(names[judgment.verdict], f"bold {STYLE.get(judgment.verdict or '', 'red')}")
     why = {
         "margin": "no majority: the log-probabilities decided",
         "tie_band": "within the tie band",
@@ -247,7 +247,7 @@ def _orders(judgment: Judgment) -> Text:
     text = Text()
     for order, verdict in judgment.order_verdicts:
         text.append(f"{first[order]}: ")
-        text.append(verdict or "unread", f"bold {_STYLE.get(verdict or '', 'red')}")
+        text.append(verdict or "unread", f"bold {STYLE.get(verdict or '', 'red')}")
         text.append("   ")
     if judgment.position_consistent is not None:
         agree = judgment.position_consistent
@@ -280,74 +280,38 @@ def _points(judgment: PointJudgment, ascii_only: bool) -> Iterable[RenderableTyp
     top = 10.0 if judgment.method == "rubric" else 1.0
     for one in judgment.candidates:
         yield from _scored(one, len(judgment.candidates), top, ascii_only)
-    rows = _rows()
+    rows = grid()
     if judgment.best is not None and len(judgment.candidates) > 1:
-        rows.add_row(_key("Best"), Text(candidate_name(judgment.best, len(judgment.candidates)), "bold"))
+        rows.add_row(bold("Best"), Text(candidate_name(judgment.best, len(judgment.candidates)), "bold"))
     if not judgment.judged:
-        rows.add_row(_key("Verdict"), Text("not judged" if not judgment.ranking else "partly judged", "bold red"))
-    rows.add_row(_key("Readings"), Text(f"{judgment.coverage:.0%} could be read"))
+        rows.add_row(bold("Verdict"), Text("not judged" if not judgment.ranking else "partly judged", "bold red"))
+    rows.add_row(bold("Readings"), Text(f"{judgment.coverage:.0%} could be read"))
     for reason in judgment.reasons:
-        rows.add_row(_key("Not read"), Text(visible(shortened(reason, 500)), "red"))
+        rows.add_row(bold("Not read"), Text(visible(shortened(reason, 500)), "red"))
     yield rows
 
 
 def _scored(one: CandidateScore, count: int, top: float, ascii_only: bool) -> Iterable[RenderableType]:
     letter = candidate_name(one.index, count)
-    title = Text().append(f"Score of {letter}  ", f"bold {_STYLE.get(letter, '')}")
+    title = Text().append(f"Score of {letter}  ", f"bold {STYLE.get(letter, '')}")
     if one.score is None:
         title.append("not judged", "bold red")
     else:
         note = f"of {top:g}" + (f", spread {one.spread:.2f}" if one.spread else "")
-        title.append_text(_bar(one.score, top, ascii_only, note))
+        title.append_text(bar(one.score, top, ascii_only, note))
     yield title
     for rubric, score in one.scores:
-        yield Padding(_rubric(rubric).append(f"  {score:.3g}", "bold"), (0, 0, 0, 2), expand=False)
+        yield Padding(rubric_line(rubric).append(f"  {score:.3g}", "bold"), (0, 0, 0, 2), expand=False)
     analysis = next((call.analysis for call in one.calls if call.analysis), "")
     if analysis:
-        yield Padding(_body(analysis), (0, 0, 0, 2), expand=False)
+        yield Padding(block(analysis), (0, 0, 0, 2), expand=False)
 
 
 # -- pieces
 
 
 def _footer(judgment: Judgment | PointJudgment) -> Iterable[RenderableType]:
-    revision = f" @ {_line(judgment.model.revision)[:12]}" if judgment.model.revision else ""
+    revision = f" @ {one_line(judgment.model.revision)[:12]}" if judgment.model.revision else ""
     decoding = judgment.decoding
     how = f"temperature {decoding.temperature:g}, seed {decoding.seed}, samples {judgment.samples}"
-    yield Text(f"{_line(judgment.model.name)}{revision}; {how}; omnirm {judgment.library_version}", "dim")
-
-
-def _rubric(rubric: Rubric) -> Text:
-    text = Text().append(_line(rubric.name), "bold")
-    if rubric.weight != 1:
-        text.append(f" (weight {rubric.weight:g})", "dim")
-    if rubric.text:
-        text.append(f"  {_line(shortened(rubric.text, LONGEST))}")
-    return text
-
-
-def _bar(value: float, top: float, ascii_only: bool, note: str) -> Text:
-    share = min(1.0, max(0.0, value / top)) if math.isfinite(value) else 0.0
-    cells = round(share * _BAR)
-    full, empty = ("#", "-") if ascii_only else ("█", "░")
-    style = "green" if share >= 0.8 else "yellow" if share >= 0.6 else "red"
-    return Text.assemble((f"{value:.2f} ", "bold"), (full * cells, style), (empty * (_BAR - cells), "dim"), f" {note}")
-
-
-def _rows() -> Table:
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(no_wrap=True)
-    rows.add_column(overflow="fold")
-    return rows
-
-
-def _key(name: str) -> Text:
-    return Text(name, "bold")
-
-
-def _body(text: str) -> Text:
-    return Text(visible(shortened(text, LONGEST)))
-
-
-def _line(text: str) -> str:
-    return visible(text, newlines=False)
+    yield Text(f"{one_line(judgment.model.name)}{revision}; {how}; omnirm {judgment.library_version}", "dim")

@@ -52,6 +52,8 @@ class Request:
 
     The completion continues `prefill`, which already stands at the start of the assistant's turn.
     `track`: strings whose log-probability is wanted at every generated position (each must be a single token).
+    `forced`: (marker, text): behind the first marker the text follows in place of what the model would write, and then
+    one of `track` where there are some, where the backend can do that; where it cannot, the model has been told to.
     """
 
     messages: tuple[Message, ...]
@@ -62,6 +64,7 @@ class Request:
     seed: int = 0
     stop: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
+    forced: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered. `text` is without the request's prefill; `logprobs` is empty where none were asked for."""
+    """What a model answered. `text` is without the request's prefill; `logprobs` is empty where none were asked for.
+
+    `computed_prompt_tokens`: those of `prompt_tokens` that were computed for this request. A beginning that several
+    requests share counts once, with the first of them; so this depends on what was asked together, and is no part of
+    what makes two completions equal.
+    """
 
     text: str
     finish_reason: Literal["stop", "length", "error"]
@@ -83,6 +91,7 @@ class Completion:
     completion_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     error: str = ""
+    computed_prompt_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

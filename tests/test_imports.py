@@ -49,6 +49,7 @@ except SystemExit as e:
         "import omnirm.app.service",
         HELP.format(arguments=["--help"]),
         HELP.format(arguments=["judge", "--help"]),
+        HELP.format(arguments=["study", "rubrics", "--help"]),
         HELP.format(arguments=["doctor", "--help"]),
         HELP.format(arguments=["--version"]),
     ],

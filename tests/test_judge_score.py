@@ -15,7 +15,7 @@ from omnirm.judgment import PointJudgment
 from omnirm.sample import Sample
 from omnirm.types import Request
 
-SECTION = re.compile(r"^#(\w+) response\n(.*?)(?=^#\1 )", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^# (\S+) response\n(.*?)(?=^# \1 )", re.MULTILINE | re.DOTALL)
 
 
 def sample(*candidates: str, id: str = "s", **more) -> Sample:

@@ -38,7 +38,7 @@ def pair(a: str = "reply one", b: str = "reply two", **more) -> Sample:
 
 def analysing(letter: str = "A", text_a: str = "It is right.", text_b: str = "It is wrong.", name: str = "Correctness"):
     def answer(request):
-        key = re.search(r"#(\w+) prompt", prompt_text(request))[1]
+        key = re.search(r"# (\S+) prompt", prompt_text(request))[1]
         first = request.messages[1].parts
         shown_first = " ".join(str(p.value) for p in first).find("reply one") < " ".join(
             str(p.value) for p in first
@@ -100,7 +100,7 @@ def test_what_was_not_read_has_its_reason():
 
 def test_scores():
     def answer(request):
-        key = re.search(r"#(\w+) prompt", prompt_text(request))[1]
+        key = re.search(r"# (\S+) prompt", prompt_text(request))[1]
         score = 9 if "reply one" in prompt_text(request) else 12
         return f"x</think>\n<rubrics>1. Truth: is it so</rubrics>\nScore {key} 1: [[{score}]]\nTotal {key}: [[{score}]]"
 

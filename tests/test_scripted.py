@@ -82,7 +82,7 @@ def test_log_probabilities_that_depend_on_the_request():
 
 
 def test_pieces_spell_the_text():
-    text = "Verdict 1a2b: [[A]]\n\n  ünï 中文 ]]"
+    text = "Verdict ba-be: [[A]]\n\n  ünï 中文 ]]"
     assert "".join(split_pieces(text)) == text
     assert "A" in split_pieces(text)
 
@@ -93,10 +93,10 @@ def test_a_string_is_no_script():
 
 
 def test_ready_made_judges():
-    short = request(prefill="Verdict ab12: [[")
+    short = request(prefill="Verdict ka-bu: [[")
     assert say("B")(short) == "B]]"
-    thinking = say("A")(request("#ab12 prompt\nx", prefill="<think>"))
-    assert thinking.endswith("</think>\nVerdict ab12: [[A]]")
+    thinking = say("A")(request("# ka-bu prompt\nx", prefill="<think>"))
+    assert thinking.endswith("</think>\nVerdict ka-bu: [[A]]")
     drawn = {named("random").generate([request(prefill="[[", seed=seed)])[0].text for seed in range(20)}
     assert drawn == {"A]]", "B]]"}
     with pytest.raises(ConfigError, match="always-a"):

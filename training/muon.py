@@ -80,11 +80,11 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def muon_groups(model: Any, lr: float, muon_lr: float) -> list[dict[str, Any]]:
-    """Hidden weight matrices go to Muon; embeddings, the head and all else to AdamW."""
+    """Hidden weight matrices go to Muon; embeddings, heads and all else to AdamW."""
     matrices: list[torch.Tensor] = []
     rest: list[torch.Tensor] = []
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            hidden = weight.ndim == 2 and not any(part in name for part in ("embed", "lm_head"))
+            hidden = weight.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "v_head", "score"))
             (matrices if hidden else rest).append(weight)
     return [{"params": matrices, "lr": muon_lr, "muon": True}, {"params": rest, "lr": lr}]

@@ -18,8 +18,9 @@ from typing import Any
 
 from omnirm.backends.hf_inputs import Conversation, InputEncoder
 from omnirm.errors import ConfigError
-from omnirm.nano.instructions import Drawing, instruction
+from omnirm.nano.instructions import Stage, instruction
 from omnirm.nano.lessons import Mix, lesson
+from omnirm.nano.writer import Drawing
 from omnirm.preprocessing.types import AudioSettings, ImageSettings, Media, Policy, Settings, VideoSettings
 from omnirm.sample import Sample
 from omnirm.training.collate import MediaCollator
@@ -37,6 +38,8 @@ SETTINGS = Settings(
     VideoSettings(28, fps=2.0, min_frames=4, max_frames=16, min_pixels=84 * 84, max_pixels=84 * 84),
     AudioSettings(16000),
 )
+#: templates whose fixed lines become one token each before judging is taught
+TEMPLATES = ("pairwise_thinking", "pairwise", "planning", "selection", "refinement", "pointwise", "p_yes")
 NOTICE = "omnirm-nano knows its toy world only: drawn shapes, moving shapes, tones, lists and sums."
 
 
@@ -52,6 +55,7 @@ class Recipe:
     media: float = 0.0  # instructions: share of things given as media
     copy_rows: int = 0  # instructions: the first so many rows only repeat words
     single_rows: int = 0  # instructions: the next so many rows are on one thing each
+    drill: bool = False  # instructions: drills in place of all tasks
     mix: Mix = field(default_factory=Mix)
     sft: SFTSettings = field(default_factory=lambda: SFTSettings(output=""))
 
@@ -78,9 +82,9 @@ def messages_of(recipe: Recipe, seed: int) -> tuple[tuple[Message, ...], str, st
     """Messages, prefill and completion of a row."""
     if recipe.lessons == "instructions":
         place = seed - recipe.first_seed
-        stage = (
-            "copy" if place < recipe.copy_rows else "single" if place < recipe.copy_rows + recipe.single_rows else "all"
-        )
+        stage: Stage = "copy" if place < recipe.copy_rows else "drill" if recipe.drill else "all"
+        if recipe.copy_rows <= place < recipe.copy_rows + recipe.single_rows:
+            stage = "single"
         row = instruction(seed, media=recipe.media, stage=stage)
         return row.messages, row.prefill, row.completion
     rest = lesson(seed, mix=recipe.mix)
@@ -133,7 +137,7 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
 
     if recipe.init == "new":
         size = Size(hidden=192, layers=6, intermediate=384, rope_theta=1000.0, init_std=0.04)
-        tokenizer = train_tokenizer("qwen2_5_omni", vocabulary(4000), 1000, spare=128)
+        tokenizer = train_tokenizer("qwen2_5_omni", vocabulary(4000), 1000, spare=160)
         model = build_model("qwen2_5_omni", tokenizer, size, seed=recipe.sft.seed)
         return model, build_processor("qwen2_5_omni", tokenizer, size)
     folder = root / recipe.init / "final"
@@ -142,7 +146,7 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
         folder = root / recipe.name / "start"
         model = transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(before)
         save_checkpoint(model, transformers.AutoProcessor.from_pretrained(before), folder)
-        name_lines(folder, template_lines("pairwise_thinking", "pairwise"), ("tie", "Yes", "No"))
+        name_lines(folder, template_lines(*TEMPLATES), ("tie", "Yes", "No"))
     return (
         transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder),
         transformers.AutoProcessor.from_pretrained(folder),

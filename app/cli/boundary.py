@@ -71,11 +71,16 @@ def say(text: str) -> None:
 
 def one_line(error: Exception) -> str:
     """The error's message on one line, safe to show."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return show_line(f"{error.filename}: {error.strerror}")
+    return show_line(str(error)) or type(error).__name__
+
+
+def show_line(text: str) -> str:
+    """Untrusted text on one line, safe to show."""
     from omnirm.shown import visible
 
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return visible(f"{error.filename}: {error.strerror}", newlines=False)
-    return visible(" ".join(str(error).split()) or type(error).__name__, newlines=False)
+    return visible(" ".join(text.split()), newlines=False)
 
 
 def log_to_stderr(verbose: bool) -> None:

@@ -29,14 +29,14 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="Put the media files here and keep them.")] = None,
     format: Annotated[
         Format, typer.Option(help="auto thinks about text and gives the verdict alone on media.")
-    ] = Format.auto,
+    ] = Format.thinking,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of reports.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Judge four small pairs (text, image, video, audio) with the embedded model, in both orders, under rubrics.
 
-    The model is called nano and knows only the toy world that these pairs come from. Where it thinks it finds its
-    own rubrics; where it gives the verdict alone it is shown the pair's gold rubric.
+    The model is called nano and knows only the toy world that these pairs come from. It thinks about all four and finds
+    its own rubrics; where it gives the verdict alone (--format) it is shown the pair's gold rubric.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # nothing is fetched, and loading takes a second
     log_to_stderr(False)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omnirm.app import service
+from omnirm.app import scaling, service
 from omnirm.app.cli.boundary import (
     ALL_JUDGED,
     EXIT_CODES,
@@ -55,6 +55,35 @@ class Orders(StrEnum):
     ab = "AB"
     ba = "BA"
     both = "both"
+
+
+class Strategy(StrEnum):
+    """Choices of --strategy."""
+
+    single = "single"
+    vote = "vote"
+    selected = "selected"
+    combined = "combined"
+    meta = "meta"
+
+
+class PlannerChoice(StrEnum):
+    """Choices of --planner."""
+
+    generated = "generated"
+    extended = "extended"
+    primary = "primary"
+    contrastive = "contrastive"
+    decomposed = "decomposed"
+    gold = "gold"
+
+
+class Function(StrEnum):
+    """Choices of --meta-reward."""
+
+    consistency = "consistency"
+    relative = "relative"
+    direct = "direct"
 
 
 class Method(StrEnum):
@@ -111,6 +140,35 @@ def judge(
         bool, typer.Option("--score", help="Score each candidate on its own instead of comparing two.")
     ] = False,
     method: Annotated[Method, typer.Option(help="With --score: rubric scores 0-10, or P(Yes) 0-1.")] = Method.rubric,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option(help="Spend more compute: judge under many rubrics and vote, select, combine or rank them."),
+    ] = None,
+    rubrics: Annotated[int, typer.Option(min=1, max=100, help="With --strategy: how many rubrics to plan.")] = 10,
+    planner: Annotated[
+        PlannerChoice, typer.Option(help="With --strategy: where rubrics come from (--rubric gives them by hand).")
+    ] = PlannerChoice.generated,
+    disrm: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --strategy meta: reward model; nano, a folder, a hub name or a URL."),
+    ] = None,
+    refiner: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="With --strategy meta: model (the judge's own), another model, or a URL."),
+    ] = "model",
+    meta_reward: Annotated[Function, typer.Option(help="With --strategy meta: what ranks the rubrics.")] = (
+        Function.consistency
+    ),
+    allow_fallback: Annotated[
+        bool, typer.Option("--allow-fallback", help="With --strategy meta: vote where a response cannot be refined.")
+    ] = False,
+    stop_when_settled: Annotated[
+        bool, typer.Option("--stop-when-settled", help="With --strategy vote: stop once no rubric can change the vote.")
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With --strategy: keep every call here; the same again resumes."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the best there is.")
     ] = None,
@@ -144,7 +202,7 @@ def judge(
             service.Content(read_text(b), _tuple(b_image), _tuple(b_video), _tuple(b_audio)),
         )
         rows = _rows(samples_file, content, score)
-        rubrics = None if rubric is None else tuple(one for text in rubric for one in parse_rubric(text))
+        given = None if rubric is None else tuple(one for text in rubric for one in parse_rubric(text))
         options = service.JudgeOptions(
             format=format.value,
             orders=int(orders.value) if orders.value.isdigit() else orders.value,
@@ -155,7 +213,7 @@ def judge(
             allow_tie=allow_tie,
             tie_band=tie_band,
             max_new_tokens=max_new_tokens,
-            rubrics=rubrics,
+            rubrics=given if strategy is None else None,
         )
         if out is not None and out.exists() and not overwrite:
             raise ConfigError(f"{out} exists; give another name, or --overwrite")
@@ -171,12 +229,36 @@ def judge(
             allow_pickle=allow_pickle,
             allow_remote_code=allow_remote_code,
         )
-        judge = service.make_judge(service.load_model(chosen), options)
+        results: Iterator[service.Result | scaling.ScaledResult]
+        folder = None
+        if strategy is None:
+            if disrm is not None or run is not None or allow_fallback or stop_when_settled:
+                raise ConfigError("--disrm, --run, --allow-fallback, --stop-when-settled go with --strategy: give one")
+            judge = service.make_judge(service.load_model(chosen), options)
+            results = service.judge_rows(judge, rows, method=method.value if score else None)
+        else:
+            if score:
+                raise ConfigError("--strategy is for pairs, and --score for single candidates: leave out one")
+            more = scaling.ScalingOptions(
+                strategy=strategy.value,
+                rubrics=rubrics,
+                planner=planner.value,
+                given=given or (),
+                disrm=disrm,
+                refiner=refiner,
+                function=meta_reward.value,
+                allow_fallback=allow_fallback,
+                stop_when_settled=stop_when_settled,
+                run=run,
+            )
+            scaled, folder = scaling.make_scaled_judge(chosen, options, more)
+            results = scaling.scale_rows(scaled, rows, run=folder)
     tally = service.Tally()
     with ExitStack() as stack:
         stack.enter_context(errors_as_lines(debug=debug, judged=lambda: tally.judged > 0))
+        if folder is not None:
+            stack.enter_context(folder)
         file = stack.enter_context(open(out, "w", encoding="utf-8")) if out is not None else None
-        results = service.judge_rows(judge, rows, method=method.value if score else None)
         show(results, tally, as_json=json, file=file)
         if not tally.total:
             raise SampleError(f"{samples_file}: no samples")
@@ -192,10 +274,15 @@ clip.mp4. Many samples: omnirm judge samples.jsonl --json. Results go to stdout,
 
 
 def show(
-    results: Iterator[service.Result], tally: service.Tally, *, as_json: bool, file: IO[str] | None = None
+    results: Iterator[service.Result | scaling.ScaledResult],
+    tally: service.Tally,
+    *,
+    as_json: bool,
+    file: IO[str] | None = None,
 ) -> None:
     """Prints results as they come, as reports or JSON lines, writes them to `file`, and counts them."""
     from omnirm.report import make_console, model_note, print_report
+    from omnirm.scaled_report import print_scaled
 
     console, notes = make_console(), dict[str, None]()
     for result in results:
@@ -206,6 +293,11 @@ def show(
         if as_json:
             sys.stdout.write(result.judgment.to_json() + "\n")
             sys.stdout.flush()
+        elif isinstance(result, scaling.ScaledResult):
+            print_scaled(result.judgment, result.row.sample, console=console)
+            console.print()
+            for one in result.judgment.trajectories:
+                notes[model_note(one.judgment)] = None
         else:
             print_report(result.judgment, result.row.sample, console=console, note=False)
             console.print()

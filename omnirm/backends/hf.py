@@ -8,20 +8,20 @@ whatever it is batched with. Knows neither prompts nor parsers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from itertools import groupby
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from omnirm.backends.base import Capabilities
+from omnirm.backends.hf_batches import batches
+from omnirm.backends.hf_branches import generate_shared
+from omnirm.backends.hf_forced import ForcedText
 from omnirm.backends.hf_inputs import Conversation, InputEncoder, media_parts
 from omnirm.backends.hf_load import checkpoint_revision, checkpoint_settings, load_checkpoint, torch_dtype
+from omnirm.backends.hf_prefix import share
 from omnirm.backends.hf_steps import StepLog, StopTexts, sample_processor
 from omnirm.errors import BackendError, CapabilityError, ConfigError
 from omnirm.preprocessing.types import MediaError, Policy, Settings
 from omnirm.types import Completion, Part, Request
-
-_WINDOW = 32  # batches: requests are sorted by length within so many, so that shared media stay close together
-_MEDIUM = 1000  # characters of text that a medium counts for when requests are sorted by length
 
 
 class HFBackend:
@@ -31,7 +31,8 @@ class HFBackend:
         name_or_path: folder or hub name.
         device: `cpu`, `cuda`, `cuda:1`, ...; the best there is when None.
         dtype: `float32`, `bfloat16`, `float16`; what suits the device when None.
-        batch_size: requests that are generated together; halved by itself when memory runs out.
+        batch_size: requests that are generated together, up to four times as many where they begin alike; halved by
+            itself when memory runs out.
         settings: media budgets; the checkpoint's `omnirm.json` or the family's defaults when None.
         policy: which media may be read, and limits.
         allow_pickle: load weights that are not safetensors. Such files can run any code.
@@ -102,16 +103,18 @@ class HFBackend:
 
     def decoding(self, request: Request) -> dict[str, Any]:
         """What decides a completion besides the prompt, JSON-ready."""
-        keys = ("max_new_tokens", "temperature", "top_p", "seed", "stop")
+        keys = ("max_new_tokens", "temperature", "top_p", "seed")
         found = {k: getattr(request, k) for k in keys}
         return found | {
             "stop": list(request.stop),
+            "forced": list(request.forced or ()),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
         }
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answers every request, in order. Requests of like length are batched together.
+        """Answers every request, in order. Requests of like length are batched together, and what requests share at
+        their beginning (the same pair under many rubrics) is computed once.
 
         What is wrong with one request is in its completion: `finish_reason` is "error", and `error` begins with
         `media_error`, `capability_error`, `out_of_memory`, `bad_request` or `backend_error`.
@@ -120,19 +123,10 @@ class HFBackend:
             BackendError: the device failed; nothing can be generated any more.
         """
         results: list[Completion | None] = [None] * len(requests)
-        for batch in self._batches(requests):
+        for batch in batches(requests, self.batch_size, self._group):
             for i, completion in zip(batch, self._prepare_and_answer([requests[i] for i in batch]), strict=True):
                 results[i] = completion
         return [r for r in results if r is not None]
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
-        window = self.batch_size * _WINDOW
-        for start in range(0, len(requests), window):
-            keys = {i: self._group(requests[i]) for i in range(start, min(start + window, len(requests)))}
-            ordered = sorted(keys, key=lambda i: (keys[i], _rough_length(requests[i])))
-            for _, members in groupby(ordered, key=keys.__getitem__):
-                group = list(members)
-                yield from (group[k : k + self.batch_size] for k in range(0, len(group), self.batch_size))
 
     def _group(self, request: Request) -> tuple[bool, bool, int]:
         """Requests that are equal in this may share a batch: videos, their sound, and how long an answer may be."""
@@ -211,33 +205,46 @@ class HFBackend:
 
     def _run(self, batch: list[tuple[Request, Conversation]]) -> list[Completion]:
         import torch
-        from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        requests = [r for r, _ in batch]
-        inputs = self.encoder([c for _, c in batch])
-        lengths = inputs["attention_mask"].sum(1).tolist()
+        requests, conversations = [r for r, _ in batch], [c for _, c in batch]
+        shared = share(self.model, self.encoder, conversations)
+        inputs = {} if shared else self.encoder(conversations)
+        lengths = shared.lengths if shared else inputs["attention_mask"].sum(1).tolist()
         longest = max(n + r.max_new_tokens for n, r in zip(lengths, requests, strict=True))
         if longest > self.capabilities.context:
             raise CapabilityError(
                 f"{longest} tokens of prompt and answer, but {self.name} takes {self.capabilities.context}: "
                 "shorten the prompt, lower the media budget or max_new_tokens"
             )
-        inputs = {k: self._to_device(v) for k, v in inputs.items()}
-        tokenizer, width = self.processor.tokenizer, inputs["input_ids"].shape[1]
+        tokenizer, width = self.processor.tokenizer, 0 if shared else inputs["input_ids"].shape[1]
         log = StepLog(tokenizer, [r.track for r in requests])
         stops = StopTexts(tokenizer, requests, width)
+        forced = ForcedText(tokenizer, requests, width)
+        steps: list[Any] = [log.before, sample_processor(requests), forced, log.after]
+        limit = max(r.max_new_tokens for r in requests)
         with torch.inference_mode():
-            output = self.model.generate(
-                **inputs,
-                max_new_tokens=max(r.max_new_tokens for r in requests),
-                logits_processor=LogitsProcessorList([log.before, sample_processor(requests), log.after]),
-                stopping_criteria=StoppingCriteriaList([stops]),
-            )
-        new = output[:, width:].tolist()
+            if shared:
+                new = generate_shared(
+                    self.model, shared, self._to_device, limit, sorted(self._ends), tokenizer.pad_token_id, steps, stops
+                )
+            else:
+                new = self._generate({k: self._to_device(v) for k, v in inputs.items()}, limit, steps, stops)
+        computed = shared.computed if shared else lengths
         return [
-            self._completion(row, ids, request, lengths[row], log, stops)
+            replace(self._completion(row, ids, request, lengths[row], log, stops), computed_prompt_tokens=computed[row])
             for row, (ids, request) in enumerate(zip(new, requests, strict=True))
         ]
+
+    def _generate(self, inputs: dict[str, Any], limit: int, steps: list[Any], stops: StopTexts) -> list[list[int]]:
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        output = self.model.generate(
+            **inputs,
+            max_new_tokens=limit,
+            logits_processor=LogitsProcessorList(steps),
+            stopping_criteria=StoppingCriteriaList([stops]),
+        )
+        return output[:, inputs["input_ids"].shape[1] :].tolist()
 
     def _completion(
         self, row: int, ids: list[int], request: Request, prompt_tokens: int, log: StepLog, stops: StopTexts
@@ -251,7 +258,8 @@ class HFBackend:
             cuts = [text.index(stop) + len(stop) for stop in request.stop if stop in text]
             text = text[: min(cuts, default=len(text))]
         reason: Literal["stop", "length"] = "length" if ended is None and stopped is None else "stop"
-        logged = ids[: len(kept) + (ended == len(kept))]  # with the end token, whose text is "": P(Yes) may stand there
+        at_end = ended == len(kept) and stopped != len(kept)  # behind a stop text it is only what fills up the row
+        logged = ids[: len(kept) + at_end]  # with the end token, whose text is "": P(Yes) may stand there
         logprobs = log.token_logprobs(row, logged, text) if request.track else ()
         return Completion(text, reason, prompt_tokens, len(kept), logprobs)
 
@@ -262,11 +270,6 @@ class HFBackend:
             return value
         features = value.is_floating_point() and value.dim() > 1  # seconds per grid stay as they are
         return value.to(self.device, self.dtype) if features else value.to(self.device)
-
-
-def _rough_length(request: Request) -> int:
-    parts = (p for message in request.messages for p in message.parts)
-    return sum(len(p.value) if p.type == "text" else _MEDIUM for p in parts)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -40,10 +40,16 @@ class Conversation:
 
 
 class InputEncoder:
-    """Encodes conversations into padded batches for one processor (Qwen2.5-Omni, Qwen3-Omni, Qwen3-VL or alike)."""
+    """Encodes conversations into padded batches for one processor (Qwen2.5-Omni, Qwen3-Omni, Qwen3-VL or alike).
 
-    def __init__(self, processor: Any) -> None:
+    Args:
+        processor: the family's own.
+        open_turn: end with the opening of the assistant's next turn; False for models that rate a finished one.
+    """
+
+    def __init__(self, processor: Any, *, open_turn: bool = True) -> None:
         self.processor = processor
+        self._open_turn = open_turn
         self.tokenizer = processor.tokenizer
         self.modalities: frozenset[Modality] = frozenset(
             {"text", "image", "video", "audio"}
@@ -104,6 +110,16 @@ class InputEncoder:
             out["labels"] = torch.tensor(stand_in.labels)
         return out
 
+    def unexpanded(self, conversations: Sequence[Conversation]) -> list[list[int]]:
+        """Ids of prompts in which every medium is the single placeholder of the chat template. Needs no media."""
+        own = copy.copy(self)
+        own.tokenizer = _Remembering(self.tokenizer)  # prompts that begin alike have most of their texts in common
+        texts, banks = zip(*(own._render(c) for c in conversations), strict=True)
+        rows = [
+            _SegmentTokenizer(own.tokenizer, [bank], "left")([text]) for text, bank in zip(texts, banks, strict=True)
+        ]
+        return [row["input_ids"][0] for row in rows]
+
     def text_ids(self, text: str) -> list[int]:
         """Ids of text of our own (added tokens allowed)."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -154,7 +170,7 @@ class InputEncoder:
         from jinja2 import TemplateError
 
         try:
-            return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=self._open_turn)
         except TemplateError as error:  # also of transformers' sandbox, which lets a template do nothing but write text
             reason = f"{type(error).__name__}: {error}"
             raise CapabilityError(f"the chat template of this model refuses the conversation: {reason}") from error
@@ -242,6 +258,22 @@ class _ClipByClip:
             kwargs["max_length"] = -(-(len(clip) + self._extractor.n_fft) // hop) * hop
         found = self._extractor([clip], **kwargs)
         return np.asarray(found["input_features"]), np.asarray(found["attention_mask"])
+
+
+class _Remembering:
+    """Stands in for a tokenizer: encodes each text once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: str, **kwargs: Any) -> Any:
+        if text not in self._known:
+            self._known[text] = self._tokenizer(text, **kwargs)
+        return self._known[text]
 
 
 class _SegmentTokenizer:

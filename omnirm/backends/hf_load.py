@@ -50,7 +50,7 @@ def load_checkpoint(
     import transformers
 
     if not allow_pickle:
-        _refuse_pickle(path)
+        refuse_pickle(path)
     common: dict[str, Any] = {"trust_remote_code": allow_remote_code, "revision": revision}
     try:
         config = transformers.AutoConfig.from_pretrained(path, **common)
@@ -60,7 +60,7 @@ def load_checkpoint(
             path, dtype=dtype, use_safetensors=None if allow_pickle else True, output_loading_info=True, **common
         )
     except Exception as error:  # damaged files: JSON, tokenizers and safetensors raise errors with no common parent
-        raise _load_error(path, error, allow_pickle) from error
+        raise load_error(path, error, allow_pickle) from error
     if lost := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
         raise BackendError(
             f"{path}: {len(lost)} weights are not in the checkpoint or have another shape ({lost[0]}): "
@@ -71,7 +71,8 @@ def load_checkpoint(
     return model.to(device).eval(), processor
 
 
-def _refuse_pickle(path: str) -> None:
+def refuse_pickle(path: str) -> None:
+    """Raises `UnsafeCheckpoint` for a folder whose weights are all pickled."""
     folder = Path(path)
     if not folder.is_dir() or list(folder.glob("*.safetensors")):
         return
@@ -82,7 +83,8 @@ def _refuse_pickle(path: str) -> None:
         )
 
 
-def _load_error(path: str, error: Exception, allow_pickle: bool) -> BackendError:
+def load_error(path: str, error: Exception, allow_pickle: bool) -> BackendError:
+    """What to tell the user when a library could not load a checkpoint."""
     text = str(error)
     if "trust_remote_code" in text:
         return UnsafeCheckpoint(f"{path}: needs code of its own to run; pass allow_remote_code if you trust its source")

@@ -125,7 +125,7 @@ def say(letter: str) -> Callable[[Request], str]:
     def answer(request: Request) -> str:
         if request.prefill.rstrip().endswith("[["):
             return f"{letter}]]"
-        match = re.search(r"^#(\w+) ", prompt_text(request), re.MULTILINE)
+        match = re.search(r"^# (\S+) prompt$", prompt_text(request), re.MULTILINE)
         key = f" {match.group(1)}" if match else ""
         analysis = "Place. Whichever stands there.<Judge A>First.</Judge A><Judge B>Second.</Judge B>"
         return f"\n<criteria 1>{analysis}{letter}</criteria 1>\n</think>\nVerdict{key}: [[{letter}]]"

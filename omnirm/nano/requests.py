@@ -67,11 +67,11 @@ def sum_query(terms: tuple[int, int], wanted: Scene) -> str:
     return f"what is {terms[0]} plus {terms[1]}? answer in {wanted['format']}."
 
 
-def list_note(items: tuple[str, ...], scene: Scene, rng: Random) -> str:
-    """An answer to `list_query` with the scene's attributes."""
+def list_note(items: tuple[str, ...], scene: Scene, missing: int) -> str:
+    """An answer to `list_query` with the scene's attributes; an incomplete one lacks the item at `missing`."""
     shown = list(items)
     if scene["completeness"] == "incomplete":
-        del shown[rng.randrange(len(shown))]
+        del shown[missing % len(shown)]
     if scene["order"] == "reverse":
         shown.reverse()
     text = _SEPARATOR[scene["format"]].join(shown)
@@ -96,6 +96,15 @@ def wanted_sum(terms: tuple[int, int], rng: Random) -> Scene:
     return Scene(
         "sum", (("correctness", str(sum(terms))), ("format", rng.choice(("digits", "words"))), ("brevity", "brief"))
     )
+
+
+def near_sum(scene: Scene, wanted: Scene, rng: Random) -> Scene:
+    """The scene with a wrong result moved near the right one, so that it takes adding up to see it."""
+    if scene.kind != "sum" or scene["correctness"] == wanted["correctness"]:
+        return scene
+    right = int(wanted["correctness"])
+    near = [n for n in range(max(2, right - 3), min(18, right + 3) + 1) if n != right]
+    return scene.with_value("correctness", str(rng.choice(near)))
 
 
 def rubric_text(attribute: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Answers bound to a request's key: values in `Name <key>: [[value]]` lines, and text between `#<key>` lines.
+"""Answers bound to a request's key: values in `Name <key>: [[value]]` lines, and text between `# <key>` lines.
 
 For the parsers beside this file. Nobody but the judge can have written the key: it occurs nowhere in the material.
 """
@@ -41,11 +41,11 @@ def closing_value(name: str, nonce: str, text: str, start: int = 0) -> tuple[str
 
 
 def between_marks(name: str, nonce: str, text: str) -> str | ParseFailure:
-    """What stands between the line `#<nonce> name` that opens the text and the line `#<nonce> end` that closes it.
+    """What stands between the line `# <nonce> name` that opens the text and the line `# <nonce> end` that closes it.
 
     `truncated` where the closing line is missing, `malformed` where the key occurs anywhere else.
     """
-    opening, closing = f"#{nonce} {name}\n", f"#{nonce} end"
+    opening, closing = f"# {nonce} {name}\n", f"# {nonce} end"
     if not text.startswith(opening):
         return ParseFailure("malformed", f"the answer does not open with {opening.strip()}", text)
     begin, end = last_line(text, len(opening))

@@ -25,7 +25,11 @@ _SLOT = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"@([a-z]+) ")
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Mn", "Me"})  # categories that can stand unseen between two letters
 _CONTROLS = {code: None for code in (*range(32), 127) if code != 10}
-_FIRST_LENGTH, _TRIES = 4, 64  # digits of a key, and how many are tried before it grows
+_FIRST_LENGTH, _TRIES = 2, 64  # syllables of a key, and how many keys are tried before it grows
+_APART = re.compile(r"[\W_]+")
+
+#: what keys are made of; easy to copy for a model, since a tokenizer has a piece for each
+SYLLABLES = tuple(consonant + vowel for consonant in "bdkmt" for vowel in "aeiou")
 
 
 @cache
@@ -103,7 +107,7 @@ def conversation(turns: Sequence[Message], key: str) -> tuple[Part, ...]:
         return turns[0].parts
     parts: list[Part] = []
     for i, turn in enumerate(turns):
-        parts.append(Part("text", ("\n" if i else "") + f"#{key} {turn.role}\n", trusted=True))
+        parts.append(Part("text", ("\n" if i else "") + f"# {key} {turn.role}\n", trusted=True))
         parts.extend(turn.parts)
     return tuple(parts)
 
@@ -115,7 +119,7 @@ def responses(sample: Sample, key: str) -> tuple[Part, ...]:
         raise SampleError(f"sample {sample.id}: {count} candidates; at most {len(ascii_uppercase)} fit into one prompt")
     parts: list[Part] = []
     for letter, candidate in zip(ascii_uppercase, sample.candidates, strict=False):
-        head = f"#{key} response {letter}\n" if count > 1 else f"#{key} response\n"
+        head = f"# {key} response {letter}\n" if count > 1 else f"# {key} response\n"
         parts.extend((Part("text", ("\n" if parts else "") + head, trusted=True), *candidate.parts))
     return tuple(parts)
 
@@ -143,12 +147,12 @@ def rubric_list(rubrics: Sequence[Rubric], *, weights: bool = True) -> str:
 
 
 def make_key(sample: Sample, others: Iterable[str] = (), *, salt: str = "") -> str:
-    """The key that section marks and verdict carry: hex digits that occur nowhere in the untrusted text.
+    """The key that section marks and verdict carry, e.g. `ka-bu`: syllables that occur nowhere in the untrusted text.
 
-    It is the first of SHA-256(texts of prompt and candidates, counter) that qualifies, so it is the same for both
+    It is the first made of SHA-256(texts of prompt and candidates, counter) that qualifies, so it is the same for both
     orders of a pair and under any rubrics (a model's cache of the shared beginning stays good). Upper case,
-    compatibility forms (NFKC), accents, zero-width and bidirectional characters do not hide an occurrence. Keys start
-    with four digits and grow where a text is stuffed with them.
+    compatibility forms (NFKC), accents, zero-width and bidirectional characters, spaces and punctuation between its
+    letters do not hide an occurrence. Keys start with two syllables and grow where a text is stuffed with them.
 
     Args:
         sample: prompt and candidates.
@@ -161,15 +165,16 @@ def make_key(sample: Sample, others: Iterable[str] = (), *, salt: str = "") -> s
     for text in (prompt, *sorted(candidates)):
         data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "big") + data)
-    seed, hay = digest.digest(), "\n".join(map(plain, (prompt, *candidates, *others)))
+    seed, hay = digest.digest(), "\n".join(_APART.sub("", plain(text)) for text in (prompt, *candidates, *others))
     length, counter = _FIRST_LENGTH, 0
     while True:
         for _ in range(_TRIES):
-            key = hashlib.sha256(seed + counter.to_bytes(8, "big")).hexdigest()[:length]
-            if key not in hay:
-                return key
+            drawn = hashlib.sha256(seed + counter.to_bytes(8, "big")).digest()[:length]
+            syllables = [SYLLABLES[byte % len(SYLLABLES)] for byte in drawn]
+            if "".join(syllables) not in hay:
+                return "-".join(syllables)
             counter += 1
-        length = min(length + 2, 64)
+        length = min(length + 1, 32)
 
 
 def plain(text: str) -> str:

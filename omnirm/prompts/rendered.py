@@ -23,6 +23,7 @@ class Rendered:
         template_hash: short SHA-256 of the template files used.
         stop: strings that end the generation. Their text belongs to the completion.
         track: strings whose log-probability is wanted (each a single token).
+        forced: (marker, text) that is ours to write in the answer, see `omnirm.types.Request`.
         max_new_tokens: room for the answer.
         format: name of the format that rendered it.
         rubrics: the numbered rubrics that the prompt shows, in order.
@@ -37,6 +38,7 @@ class Rendered:
     template_hash: str
     stop: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
+    forced: tuple[str, str] | None = None
     max_new_tokens: int = 1024
     format: str = ""
     rubrics: tuple[Rubric, ...] = field(default=())
@@ -52,6 +54,7 @@ class Rendered:
             "max_new_tokens": self.max_new_tokens,
             "stop": self.stop,
             "track": self.track,
+            "forced": self.forced,
         }
         return Request(**(fields | overrides))
 

@@ -54,9 +54,10 @@ class Planning:
         system = r.fill("planning", {"count": str(count)}, tags)
         return Rendered(
             messages=(Message("system", system), Message("user", r.fill("user_many", slots, tags))),
-            prefill=f"#{key} rubrics\n1.",
+            prefill=f"# {key} rubrics\n1.",
             nonce=key,
             template_hash=r.template_hash("planning", "user_many"),
+            forced=("\n#", f" {key} end"),  # no rubric's line begins so
             max_new_tokens=128 + 64 * count,
             format=self.name,
             rubrics=tuple(rubrics),
@@ -158,7 +159,7 @@ class RefinementFormat:
         user = r.fill("user_single", slots, tags)
         return Rendered(
             messages=(Message("system", r.fill("refinement", {})), Message("user", user)),
-            prefill=f"#{key} revised\n",
+            prefill=f"# {key} revised\n",
             nonce=key,
             template_hash=r.template_hash("refinement", "user_single"),
             max_new_tokens=self.max_new_tokens,

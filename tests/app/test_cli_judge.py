@@ -121,7 +121,7 @@ def test_ties():
 
 def test_scoring_one_candidate(monkeypatch):
     def answer(request):
-        key = prompt_text(request).split(" prompt\n")[0].rpartition("#")[2]
+        key = prompt_text(request).split(" prompt\n")[0].rpartition("# ")[2]
         return f"x</think>\nTotal {key}: [[7]]"
 
     monkeypatch.setitem(scripted.NAMED, "seven", lambda: ScriptedBackend(answer))

@@ -318,7 +318,7 @@ def test_a_dead_device_is_no_row_error(omni: HFBackend, monkeypatch: pytest.Monk
 
 
 def test_like_lengths_share_a_batch_and_the_order_comes_back(omni: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [ask("word " * n) for n in (60, 1, 59, 2, 58, 3, 57, 4)]
+    asked = [ask(f"{n} words " * (n // 2)) for n in (60, 2, 58, 4, 56, 6, 54, 8)]
     widths: list[int] = []
     spy(omni, monkeypatch, lambda ids: bool(widths.append(ids.shape[1])))
     tokens = [c.prompt_tokens for c in omni.generate(asked)]
@@ -419,6 +419,7 @@ def test_what_decides_a_completion_is_told(omni: HFBackend) -> None:
         "top_p": 1.0,
         "seed": 3,
         "stop": ["x"],
+        "forced": [],
         "dtype": "float32",
         "device": "cpu",
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_texts import KEYS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +85,19 @@ def test_words_of_the_world_are_one_token_each(tokenizer: Any) -> None:
         assert len(tokenizer(word, add_special_tokens=False)["input_ids"]) == 1, word
 
 
+def test_a_key_is_a_token_for_each_syllable_and_the_same_tokens_wherever_it_stands(corpus: list[str]) -> None:
+    words = train_tokenizer("qwen2_5_omni", corpus, 1000)
+
+    def ids(text: str) -> list[int]:
+        return words(text, add_special_tokens=False)["input_ids"]
+
+    for key in KEYS:
+        alone = ids(f" {key}")
+        assert len(alone) == 2, key
+        for text in (f"# {key} prompt\n", f"\n# {key} end", f"Verdict {key}: [[", f"</think>\nTotal {key}: [["):
+            assert any(ids(text)[i : i + 2] == alone for i in range(len(ids(text)))), text
+
+
 def test_tags_are_one_ordinary_token_each_and_letters_stand_alone(tokenizer: Any) -> None:
     for tag in TAGS:
         ids = tokenizer(tag, add_special_tokens=False)["input_ids"]
@@ -156,10 +170,13 @@ def test_named_words_are_one_token_only_where_they_stand_alone(folders: dict[Fam
     shutil.copytree(folders["qwen2_5_omni"], folder)
     assert name_lines(folder, (), ("tie", "Yes", "No")) == 3
     encoder = InputEncoder(transformers.AutoProcessor.from_pretrained(folder))
-    for word in ("tie", "Yes", "No"):
+    (tie,) = encoder.text_ids("tie")
+    assert tie in encoder.text_ids("[[tie]]"), "a piece of the nano world's own"
+    for word in ("Yes", "No"):
         (alone,) = encoder.text_ids(word)
         assert alone in encoder.text_ids(f"[[{word}]]")
-        assert alone not in encoder.text_ids(f"{word}s and x{word}")
+        if word != "tie":  # a piece of the vocabulary too
+            assert alone not in encoder.text_ids(f"{word}s and x{word}")
         assert alone not in encoder.untrusted_ids(word)
     assert encoder.tokenizer.decode(encoder.text_ids("No. a tie? Yes")) == "No. a tie? Yes"
 

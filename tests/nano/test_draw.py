@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from omnirm.nano.draw import BASE_HERTZ, RGB, render
-from omnirm.nano.instructions import Drawing
 from omnirm.nano.scenes import ATTRIBUTES, Scene
+from omnirm.nano.writer import Drawing
 from omnirm.preprocessing import Audio, Image, Media, Video
 from omnirm.training.nano import prepare_drawn
 from omnirm.types import Modality, Part

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nano_reading import KEPT_FOR_TEST, KEPT_FOR_VALIDATION, pair_of, scenes_of
+from nano_reading import (
+    KEPT_FOR_TEST,
+    KEPT_FOR_VALIDATION,
+    Values,
+    pair_of,
+    scenes_of,
+    values_of,
+    wanted_by,
+)
 
-from omnirm.nano.instructions import Drawing
 from omnirm.nano.requests import HINTS
-from omnirm.nano.scenes import FRUITS, NUMBER_WORDS, Scene, Split
+from omnirm.nano.scenes import ATTRIBUTES, Scene, Split
 from omnirm.nano.world import FAMILIES, Family, Preference, demo_samples, preference, with_files
+from omnirm.nano.writer import Drawing
 from omnirm.preprocessing import prepare
 from omnirm.sample import Sample, read_samples, write_samples
 from omnirm.types import Part
@@ -55,71 +62,14 @@ def asked(sample: Sample) -> str:
 # What a reader can tell from the sample alone, with no help of the generator
 
 
-def list_values(query: str, answer: str) -> dict[str, str]:
-    names = re.match(r"list ([a-z, ]+?) in ", query)
-    assert names
-    items = names[1].split(", ")
-    assert 3 <= len(set(items)) == len(items) <= 4
-    assert set(items) <= set(FRUITS)
-    body = answer.removeprefix("well, here you go: ")
-    shown = re.split(r", | - ", body)
-    assert set(shown) <= set(items)
-    kept = [i for i in items if i in shown]
-    assert shown in (kept, kept[::-1])
-    assert len(shown) >= 2, "with one item left there is no order and no separator to see"
-    return {
-        "completeness": "complete" if len(shown) == len(items) else "incomplete",
-        "order": "forward" if shown == kept else "reverse",
-        "format": "dashes" if " - " in body else "commas",
-        "brevity": "brief" if body == answer else "chatty",
-    }
-
-
-def sum_values(answer: str) -> dict[str, str]:
-    body = answer.removeprefix("well, here you go: ")
-    return {
-        "correctness": body if body.isdigit() else str(NUMBER_WORDS.index(body)),
-        "format": "digits" if body.isdigit() else "words",
-        "brevity": "brief" if body == answer else "chatty",
-    }
-
-
-def seen_values(pair: Preference) -> list[dict[str, str]]:
+def seen_values(pair: Preference) -> list[Values]:
     """The values of both candidates, read off what they show."""
-    found = []
-    for candidate in pair.sample.candidates:
-        (part,) = candidate.parts
-        if pair.wanted.kind == "list":
-            found.append(list_values(asked(pair.sample), part.value))
-        elif pair.wanted.kind == "sum":
-            found.append(sum_values(part.value))
-        else:
-            (scene,) = scenes_of([part])
-            found.append(dict(scene.values))
-    return found
+    return [values_of(candidate.parts[0], pair.sample.prompt[0].parts) for candidate in pair.sample.candidates]
 
 
-def goal(pair: Preference) -> dict[str, str]:
+def goal(pair: Preference) -> Values:
     """What the prompt asks for, read off the prompt."""
-    query = asked(pair.sample)
-    if pair.wanted.kind == "list":
-        return {
-            "completeness": "complete",
-            "order": "reverse" if "in reverse order" in query else "forward",
-            "format": re.search("with (commas|dashes)", query)[1],  # type: ignore[index]
-            "brevity": "brief",
-        }
-    if pair.wanted.kind == "sum":
-        terms = [int(n) for n in re.findall(r"\d+", query)]
-        form = re.search("answer in (digits|words)", query)
-        assert form
-        return {"correctness": str(sum(terms)), "format": form[1], "brevity": "brief"}
-    (scene,) = scenes_of(pair.sample.prompt[0].parts)
-    values = dict(scene.values)
-    if change := re.search("change the ([a-z]+) to ([a-z]+) and keep the rest", query):
-        assert change[1] in values
-        values[change[1]] = change[2]
-    return values
+    return wanted_by(pair.sample.prompt[0].parts)
 
 
 def hinted(pair: Preference) -> list[str]:
@@ -144,8 +94,11 @@ def test_gold_rubric_and_analysis_agree_with_the_label() -> None:
     for pair in pairs(n=150):
         of_a, of_b, letter = pair.analysis()
         assert letter == "AB"[int(pair.sample.label)]  # type: ignore[arg-type]
-        assert (of_a.endswith(", yes"), of_b.endswith(", yes")) == (letter == "A", letter == "B")
-        assert of_a.split(", ")[0] == pair.scenes[0][pair.attribute]
+        good, a, b = (s[pair.attribute] for s in (pair.wanted, *pair.scenes))
+        assert (of_a, of_b) == (
+            f"{good}? {a}, {'yes' if letter == 'A' else 'no'}",
+            f"{good}? {b}, {'yes' if letter == 'B' else 'no'}",
+        )
         rubric = pair.rubric()
         assert rubric.name == pair.attribute
         assert f" {pair.wanted[pair.attribute]}." in rubric.text
@@ -155,6 +108,42 @@ def test_gold_rubric_and_analysis_agree_with_the_label() -> None:
             right = [s[other] == pair.wanted[other] for s in pair.scenes]
             assert (pair.analysis(other)[2] == "tie") == (right[0] == right[1])
             assert (other in pair.decisive) == (right[0] != right[1])
+
+
+def test_a_rubric_may_ask_for_another_value_than_the_request_does() -> None:
+    turned = 0
+    for pair in pairs(n=60):
+        for name in pair.wanted.attributes:
+            for value in ATTRIBUTES[pair.wanted.kind][name]:
+                right = [s[name] == value for s in pair.scenes]
+                yes = ["yes" if fits else "no" for fits in right]
+                letter = "tie" if right[0] == right[1] else "AB"[right.index(True)]
+                expected = *(f"{value}? {s[name]}, {y}" for s, y in zip(pair.scenes, yes, strict=True)), letter
+                assert pair.analysis(name, value) == expected
+                rubric = pair.rubric(name, value)
+                assert (rubric.name, rubric.text) == (name, f"the {name} should be {value}.")
+                turned += name == pair.attribute and letter == "AB"[1 - int(pair.sample.label)]  # type: ignore[arg-type]
+    assert turned > 100, "the loser wins under another value"
+
+
+def test_a_thing_has_none_of_an_attribute_of_other_things() -> None:
+    for pair in pairs(n=5):
+        name = "pitch" if pair.wanted.kind != "tune" else "color"
+        value = ATTRIBUTES["tune" if name == "pitch" else "picture"][name][0]
+        assert pair.analysis(name, value) == (f"{value}? none, no", f"{value}? none, no", "tie")
+        assert pair.rubric(name, value).text == f"the {name} should be {value}."
+
+
+def test_writers_put_the_scenes_into_the_very_words_of_the_candidates() -> None:
+    for pair in pairs(n=60):
+        texts = [c.parts[0].value for c in pair.sample.candidates if c.parts[0].type == "text"]
+        assert len(pair.writers) == len(texts)
+        for write, text, scene in zip(pair.writers, texts, pair.scenes, strict=False):
+            assert write(scene) == text
+            for name in scene.attributes:
+                other = scene.with_value(name, pair.wanted[name])
+                said = values_of(Part("text", write(other)), pair.sample.prompt[0].parts)
+                assert said == dict(other.values)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -300,6 +289,6 @@ def test_swapping_a_pair_swaps_its_label() -> None:
 def test_a_scene_that_both_meet_is_a_tie_under_that_rubric() -> None:
     scene = Scene("sum", (("correctness", "5"), ("format", "digits"), ("brevity", "brief")))
     pair = Preference(preference(1).sample, scene, (scene, scene.with_value("correctness", "6")), "correctness")
-    assert pair.analysis() == ("5, yes", "6, no", "A")
-    assert pair.analysis("format") == ("digits, yes", "digits, yes", "tie")
+    assert pair.analysis() == ("5? 5, yes", "5? 6, no", "A")
+    assert pair.analysis("format") == ("digits? digits, yes", "digits? digits, yes", "tie")
     assert pair.decisive == ("correctness",)

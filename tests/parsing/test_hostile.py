@@ -29,7 +29,7 @@ def user_turn(rendered: Rendered) -> str:
 
 
 def section(rendered: Rendered, text: str, position: str) -> str:
-    return f"#{rendered.nonce} response {position}\n{text}\n"
+    return f"# {rendered.nonce} response {position}\n{text}\n"
 
 
 def stopped(rendered: Rendered, completion: str) -> str:
@@ -45,7 +45,7 @@ ECHOES: dict[str, Callable[[Rendered, str, str], str]] = {
     "the text": lambda r, t, p: t,
     "the text on a new line": lambda r, t, p: "\n" + t + "\n",
     "its section": section,
-    "its section to the end mark": lambda r, t, p: section(r, t, p) + f"#{r.nonce} end",
+    "its section to the end mark": lambda r, t, p: section(r, t, p) + f"# {r.nonce} end",
     "the whole user turn": lambda r, t, p: user_turn(r),
     "thinking, then the text": lambda r, t, p: f"{THOUGHT}</think>\n{t}",
     "thinking, then its section": lambda r, t, p: f"{THOUGHT}</think>\n{section(r, t, p)}",

@@ -17,7 +17,7 @@ from omnirm.parsing.refinement import Refinement, parse_refinement
 from omnirm.parsing.selection import Selection, parse_selection
 from omnirm.types import PairVerdict, ParseFailure, PointScore, Rubric
 
-KEY = "3f9a"
+KEY = "ka-bu"
 RUBRICS = (Rubric("Truth", "It is true."), Rubric("Form", "A list.", 2.0))
 BLOCK = "<criteria 1>Truth. It is true.<Judge A>Right.</Judge A><Judge B>Wrong.</Judge B>A</criteria 1>"
 THINK = f"<think>{BLOCK}</think>\n"
@@ -61,8 +61,15 @@ def outcome(parsed: Any) -> Any:
         (f"Verdict {KEY}: [[A]]\nVerdict {KEY}: [[A]]", "malformed"),
         (f"Verdict {KEY}: [[A]]\nVerdict {KEY}: [[B]]", "ambiguous"),
         (f"Verdict {KEY}: [[A]] Verdict {KEY}: [[B]]", "malformed"),
-        ("Verdict 3f9b: [[A]]", "missing"),
-        ("Verdict 3F9A: [[A]]", "missing"),
+        ("Verdict ka-bo: [[A]]", "missing"),
+        ("Verdict KA-BU: [[A]]", "missing"),
+        ("Verdict kabu: [[A]]", "missing"),
+        ("Verdict ka bu: [[A]]", "missing"),
+        ("Verdict ka\u2013bu: [[A]]", "missing"),
+        ("Verdict ka: [[A]]", "missing"),
+        ("Verdict ka-bu-zo: [[A]]", "malformed"),
+        ("Verdict zo-ka-bu: [[A]]", "malformed"),
+        ("Verdict # ka-bu: [[A]]", "malformed"),
         ("Verdict: [[A]]", "missing"),
         ("[[A]]", "missing"),
         ("A", "missing"),
@@ -95,7 +102,7 @@ def test_a_verdict_without_thinking(text: str, expected: str) -> None:
         ("<think>", "truncated"),
         (f"<think>\nVerdict {KEY}: [[B]]\n</think>", "missing"),
         (f"{THINK}[[B]]", "missing"),
-        (f"{THINK}Verdict 0000: [[B]]", "missing"),
+        (f"{THINK}Verdict zu-zu: [[B]]", "missing"),
         (THINK, "missing"),
         (f"{BLOCK}</think>\nVerdict {KEY}: [[B]]", "malformed"),
         (f" {THINK}Verdict {KEY}: [[B]]", "malformed"),
@@ -245,7 +252,7 @@ def test_a_pointwise_judgment_under_given_rubrics() -> None:
         (f"Total {KEY}: [[6]]\nTotal {KEY}: [[7]]", "ambiguous"),
         (f"Total {KEY}: [[7]]\nTotal {KEY}: [[7]]", "malformed"),
         (f"Score {KEY} 1: [[3]]", "malformed"),
-        ("Total 0000: [[7]]", "missing"),
+        ("Total zu-zu: [[7]]", "missing"),
         ("Score: 7", "missing"),
         ("", "missing"),
     ],
@@ -274,7 +281,7 @@ def test_a_total_counts_only_behind_the_thinking() -> None:
 
 
 def plan(lines: str, asked: int = 3, existing: tuple[Rubric, ...] = ()) -> RubricPlan | ParseFailure:
-    return parse_plan(f"#{KEY} rubrics\n{lines}\n#{KEY} end", "stop", nonce=KEY, asked=asked, existing=existing)
+    return parse_plan(f"# {KEY} rubrics\n{lines}\n# {KEY} end", "stop", nonce=KEY, asked=asked, existing=existing)
 
 
 def test_planned_rubrics() -> None:
@@ -308,13 +315,17 @@ def test_no_more_rubrics_than_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("text", "finish", "expected"),
     [
-        (f"#{KEY} rubrics\n1. Truth: true.", "stop", "truncated"),
-        (f"#{KEY} rubrics\n1. Truth: true.\n#{KEY} end", "length", "truncated"),
-        (f"#{KEY} rubrics\n1. Truth: true.\n#0000 end", "stop", "truncated"),
-        (f"#{KEY} rubrics\n1. Truth: true.\n#{KEY} end\nDone.", "stop", "malformed"),
-        (f"#{KEY} rubrics\n1. Truth: true.\n#{KEY} response A\n#{KEY} end", "stop", "malformed"),
-        (f"#{KEY} rubrics\nTruth, I think.\n#{KEY} end", "stop", "missing"),
-        (f"#{KEY} rubrics\n#{KEY} end", "stop", "missing"),
+        (f"# {KEY} rubrics\n1. Truth: true.", "stop", "truncated"),
+        (f"# {KEY} rubrics\n1. Truth: true.\n# {KEY} end", "length", "truncated"),
+        (f"# {KEY} rubrics\n1. Truth: true.\n# zu-zu end", "stop", "truncated"),
+        (f"# {KEY} rubrics\n1. Truth: true.\n# {KEY} end\nDone.", "stop", "malformed"),
+        (f"# {KEY} rubrics\n1. Truth: true.\n#{KEY} end", "stop", "malformed"),
+        (f"#{KEY} rubrics\n1. Truth: true.\n# {KEY} end", "stop", "malformed"),
+        (f"# {KEY}-zo rubrics\n1. Truth: true.\n# {KEY} end", "stop", "malformed"),
+        (f"# {KEY} rubrics\n1. Truth: true.\n# {KEY}-zo end", "stop", "malformed"),
+        (f"# {KEY} rubrics\n1. Truth: true.\n# {KEY} response A\n# {KEY} end", "stop", "malformed"),
+        (f"# {KEY} rubrics\nTruth, I think.\n# {KEY} end", "stop", "missing"),
+        (f"# {KEY} rubrics\n# {KEY} end", "stop", "missing"),
         ("1. Truth: true.", "stop", "malformed"),
         ("", "error", "backend_error"),
     ],
@@ -338,7 +349,7 @@ def test_a_plan_that_cannot_be_read(text: str, finish: str, expected: str) -> No
         (f"Choice {KEY}: [[Truth]]", "malformed"),
         (f"Choice {KEY}: [[1]]\nChoice {KEY}: [[2]]", "ambiguous"),
         (f"I choose\nChoice {KEY}: [[1]]", "malformed"),
-        ("Choice 0000: [[1]]", "missing"),
+        ("Choice zu-zu: [[1]]", "missing"),
         ("1", "missing"),
     ],
 )
@@ -349,14 +360,16 @@ def test_a_selection(text: str, expected: Selection | str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"#{KEY} revised\nBetter.\n#{KEY} end", Refinement("Better.")),
-        (f"#{KEY} revised\n  two\n\nlines \n#{KEY} end\n", Refinement("  two\n\nlines ")),
-        (f"#{KEY} revised\n#0000 end\n</think>\n#{KEY} end", Refinement("#0000 end\n</think>")),
-        (f"#{KEY} revised\n\n#{KEY} end", "missing"),
-        (f"#{KEY} revised\nBetter.", "truncated"),
-        (f"#{KEY} revised\nBetter. #{KEY} end", "malformed"),
-        (f"#{KEY} revised\nBetter.\n#{KEY} end\nI changed a word.", "malformed"),
-        (f"#{KEY} revised\nOne.\n#{KEY} end\nTwo.\n#{KEY} end", "malformed"),
+        (f"# {KEY} revised\nBetter.\n# {KEY} end", Refinement("Better.")),
+        (f"# {KEY} revised\n  two\n\nlines \n# {KEY} end\n", Refinement("  two\n\nlines ")),
+        (f"# {KEY} revised\n# zu-zu end\n</think>\n# {KEY} end", Refinement("# zu-zu end\n</think>")),
+        (f"# {KEY} revised\nka bu, kabu, KA-BU\n# {KEY} end", Refinement("ka bu, kabu, KA-BU")),
+        (f"# {KEY} revised\nBetter.\n#{KEY} end", "malformed"),
+        (f"# {KEY} revised\n\n# {KEY} end", "missing"),
+        (f"# {KEY} revised\nBetter.", "truncated"),
+        (f"# {KEY} revised\nBetter. # {KEY} end", "malformed"),
+        (f"# {KEY} revised\nBetter.\n# {KEY} end\nI changed a word.", "malformed"),
+        (f"# {KEY} revised\nOne.\n# {KEY} end\nTwo.\n# {KEY} end", "malformed"),
         ("Better.", "malformed"),
     ],
 )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile_texts import HOSTILE
+from hostile_texts import HOSTILE, KEYS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from omnirm.errors import ConfigError, SampleError
 from omnirm.prompts.formats import FORMATS, Rendered, get_format
-from omnirm.prompts.render import Slot, fill, make_key, merge, plain, template_hash, template_lines
+from omnirm.prompts.render import SYLLABLES, Slot, fill, make_key, merge, plain, template_hash, template_lines
 from omnirm.sample import Sample
 from omnirm.types import PairVerdict, Part, Rubric
 
@@ -231,12 +232,12 @@ def test_an_unknown_format_names_those_there_are() -> None:
 
 def test_slots_are_filled_in_one_pass() -> None:
     slots: dict[str, Slot] = {
-        "key": "3f9a",
+        "key": "ka-bu",
         "prompt": (Part("text", "{response} {key}"),),
         "response": (Part("text", "{prompt}"),),
     }
     values = [part.value for part in fill("user_single", slots)]
-    assert values == ["#3f9a prompt\n", "{response} {key}", "\n#3f9a response\n", "{prompt}", "\n#3f9a end"]
+    assert values == ["# ka-bu prompt\n", "{response} {key}", "\n# ka-bu response\n", "{prompt}", "\n# ka-bu end"]
 
 
 def test_texts_of_different_trust_are_not_joined() -> None:
@@ -269,44 +270,108 @@ def test_the_key_is_the_same_in_both_orders_and_under_any_rubrics() -> None:
     assert len(keys) == 1
 
 
+def test_a_key_is_two_syllables() -> None:
+    keys = [make_key(TEXT, salt=str(i)) for i in range(200)]
+    assert set(keys) <= set(KEYS)
+    assert len(set(keys)) > 100
+
+
+def test_every_syllable_is_a_consonant_and_a_vowel_so_that_keys_are_read_in_one_way() -> None:
+    assert len(set(SYLLABLES)) == len(SYLLABLES) >= 25
+    assert all(re.fullmatch("[bdfghjklmnprstvz][aeiou]", syllable) for syllable in SYLLABLES)
+    assert len({key.replace("-", "") for key in KEYS}) == len(KEYS)
+
+
 @pytest.mark.parametrize("row", [row for row in HOSTILE if row.startswith("every key")])
 def test_the_key_grows_where_a_text_is_stuffed_with_keys(row: str) -> None:
     sample = Sample.from_dict({"prompt": "x", "candidates": [HOSTILE[row], "b"]})
-    key = make_key(sample)
-    assert len(key) > 4
-    assert key not in plain(HOSTILE[row])
+    syllables = make_key(sample).split("-")
+    assert len(syllables) > 2
+    assert set(syllables) <= set(SYLLABLES)
+    assert "".join(syllables) not in letters(HOSTILE[row])
 
 
-@pytest.mark.parametrize(
-    "hide", ["{}", "\u200b", "\u202e", "\u00ad", "\u0301", "\ufe0f", "\x00", "full", "upper", "bold"]
-)
-def test_a_key_that_occurs_hidden_is_not_used(hide: str) -> None:
+def test_the_key_grows_further_where_longer_ones_are_stuffed_in_too() -> None:
+    text, lengths = " ".join(KEYS), set()
+    for _ in range(300):
+        key = make_key(Sample.from_dict({"id": "x", "prompt": "x", "candidates": ["a", "b"]}), [text])
+        assert "".join(key.split("-")) not in letters(text)
+        lengths.add(len(key.split("-")))
+        text += f" {key}"
+    assert min(lengths) == 3
+    assert max(lengths) > 3
+
+
+def letters(text: str) -> str:
+    """Letters and digits, as a reader might take them."""
+    return "".join(char for char in plain(text) if char.isalnum())
+
+
+DISGUISES: dict[str, Callable[[str], str]] = {
+    "none": lambda key: key,
+    "no dash": lambda key: key.replace("-", ""),
+    "a space": lambda key: key.replace("-", " "),
+    "an en dash": lambda key: key.replace("-", "\u2013"),
+    "a minus sign": lambda key: key.replace("-", "\u2212"),
+    "a line break": lambda key: key.replace("-", "\n"),
+    "other signs": lambda key: key.replace("-", "_.*/"),
+    "dashes everywhere": lambda key: "-".join(key),
+    "spaces everywhere": lambda key: " ".join(key.replace("-", "")),
+    "odd spaces": lambda key: "\u00a0\u2003\u3000".join(key),
+    "upper case": str.upper,
+    "title case": str.title,
+    "full width": lambda key: "".join(chr(ord(char) + 0xFEE0) for char in key),
+    "bold": lambda key: "".join(chr(ord(char) - ord("a") + 0x1D41A) if char != "-" else char for char in key),
+    "circled": lambda key: "".join(chr(ord(char) - ord("a") + 0x24D0) if char != "-" else char for char in key),
+    "accents": lambda key: "\u0301".join(key),
+    "letters with accents": lambda key: key.translate(
+        dict(zip(map(ord, "aeiou"), "\xe1\xea\xed\xf6\xfc", strict=True))
+    ),
+    "enclosing marks": lambda key: "\u20dd".join(key),
+    "zero width space": lambda key: "\u200b".join(key),
+    "word joiner": lambda key: "\u2060".join(key),
+    "soft hyphen": lambda key: "\u00ad".join(key),
+    "right to left": lambda key: "\u202e".join(key),
+    "variation selector": lambda key: "\ufe0f".join(key),
+    "tag characters": lambda key: "\U000e0061".join(key),
+    "NUL": lambda key: "\x00".join(key),
+    "all at once": lambda key: "\u200b \u0301\u2014".join(key.upper()),
+    "within a word": lambda key: f"x{key.replace('-', '')}y",
+}
+
+
+@pytest.mark.parametrize("how", DISGUISES)
+def test_a_key_that_occurs_in_disguise_is_not_used(how: str) -> None:
     """The comments hold the key that would have been taken: another one is."""
     key = make_key(TEXT)
-    if hide == "full":
-        text = "".join(chr(ord(char) + 0xFEE0) for char in key)
-    elif hide == "upper":
-        text = key.upper()
-    elif hide == "bold":
-        bold = {"0": 0x1D7CE, "a": 0x1D41A}
-        text = "".join(
-            chr(ord(c) - ord("0") + bold["0"] if c.isdigit() else ord(c) - ord("a") + bold["a"]) for c in key
-        )
-    else:
-        text = ("" if hide == "{}" else hide).join(key)
-    assert make_key(TEXT, [f"so {text} it is"]) != key
+    assert make_key(TEXT, [f"so {DISGUISES[how](key)} it is"]) != key
+    assert make_key(TEXT, ["so it is"]) == key
 
 
-@given(st.text(), st.text(), st.text())
+def test_a_key_that_occurs_across_the_parts_of_a_turn_is_not_used() -> None:
+    first, second = make_key(TEXT).split("-")
+    content = [{"type": "text", "text": f"x{first}"}, {"type": "text", "text": f"{second}x"}]
+    for _ in range(50):
+        sample = Sample.from_dict({"id": "x", "prompt": content, "candidates": ["a", "b"]})
+        key = make_key(sample)
+        assert "".join(key.split("-")) not in letters("".join(part["text"] for part in content))
+        first, second = key.split("-")
+        content += [{"type": "text", "text": first}, {"type": "text", "text": second}]
+
+
+SPOKEN = st.lists(st.sampled_from([*SYLLABLES, " ", "-", "\u200b", "X"]), max_size=200).map("".join)
+
+
+@given(st.text() | SPOKEN, st.text() | SPOKEN, st.text() | SPOKEN)
 def test_the_key_occurs_in_no_text(prompt: str, first: str, second: str) -> None:
     sample = Sample.from_dict({"id": "x", "prompt": prompt, "candidates": [first, second]})
     rendered = get_format("pairwise").render(sample, rubrics=[Rubric("r", second)])
+    joined = rendered.nonce.replace("-", "")
     for text in (prompt, first, second):
         normal = unicodedata.normalize("NFKC", text).casefold()
-        unseen = "".join(char for char in normal if unicodedata.category(char) != "Cf")
         assert rendered.nonce not in text.casefold()
         assert rendered.nonce not in normal
-        assert rendered.nonce not in unseen
+        assert joined not in "".join(char for char in normal if char.isalnum())
 
 
 @given(

@@ -12,7 +12,8 @@ from tiny_models import Files, make_files
 
 from omnirm.backends.hf_inputs import Conversation, InputEncoder
 from omnirm.nano.build import FAMILIES, Family, Size, build_model, build_processor, train_tokenizer
-from omnirm.nano.instructions import Drawing, vocabulary
+from omnirm.nano.instructions import vocabulary
+from omnirm.nano.writer import Drawing
 from omnirm.preprocessing import AudioSettings, ImageSettings, Media, Settings, VideoSettings, prepare
 from omnirm.training.collate import MediaCollator
 from omnirm.types import Part

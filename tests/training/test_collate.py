@@ -31,7 +31,7 @@ def conversations(tiny: Any, files: Files) -> list[Conversation]:
         Conversation((user("one two"),), (), "", "three"),
         Conversation((user("think"),), (), "<think>", "it is red.</think>yes", learn_history=True),
         Conversation((user(image, "\ndescribe it."),), (), "", "two red circles at the top"),
-        Conversation((user(image, video, Part("image", str(files.images[1]))),), (), "Verdict 1a2b: [[", "A]]"),
+        Conversation((user(image, video, Part("image", str(files.images[1]))),), (), "Verdict ka-bu: [[", "A]]"),
         Conversation(
             (
                 Message("system", (Part("text", "Be brief.", trusted=True),)),
@@ -56,7 +56,7 @@ def conversations(tiny: Any, files: Files) -> list[Conversation]:
     for seed in (1, 5):
         row = instruction(seed, media=1.0 if tiny.hears else 0.0)
         rows.append(Conversation(row.messages, (), row.prefill, row.completion, learn_history=True))
-    judged = lesson(next(s for s in range(100) if lesson(s).task == "text thinking"))
+    judged = lesson(next(s for s in range(100) if lesson(s).task == "text_thinking"))
     return [*rows, Conversation(judged.messages, (), judged.prefill, judged.completion)]
 
 

@@ -70,7 +70,7 @@ def test_a_judge_that_mumbles_is_wrong_with_no_coverage() -> None:
 def test_a_judge_that_is_read_in_one_order_only_has_half_of_each() -> None:
     def answer(request: Any) -> str:
         text = prompt_text(request)
-        shown = text.partition(" response A\n")[2].partition("\n#")[0].strip()
+        shown = text.partition(" response A\n")[2].partition("\n# ")[0].strip()
         return "A]]" if shown == right else "..."
 
     pair = preference(1, "test", "T2T")
@@ -83,7 +83,7 @@ def test_a_right_criterion_is_counted_whatever_its_case() -> None:
     pair = preference(1, "test", "T2T")
 
     def answer(request: Any) -> str:
-        key = request.messages[-1].parts[0].value.split()[0][1:]
+        key = request.messages[-1].parts[0].value.split()[1]
         return (
             f"<criteria 1>{pair.attribute.upper()}. Text.<Judge A>a</Judge A><Judge B>b</Judge B>A</criteria 1>"
             f"</think>\nVerdict {key}: [[A]]"
