@@ -11,11 +11,12 @@ from __future__ import annotations
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from omnirm.errors import ConfigError
+from omnirm.training.disrm_data import NanoRows, lesson
 from omnirm.training.preferred import Preferred, PreferredCollator, from_samples
 from omnirm.types import Part
 
@@ -40,6 +41,7 @@ class BTSettings:
     adam_beta2: float = 0.999
     schedule: str = "cosine"
     min_lr_rate: float = 0.0
+    sampling: str = "random"  # or sequential for a curriculum
     optimizer: str = "adamw"  # or muon: see omnirm.training.muon
     muon_lr: float = 0.02
     freeze: tuple[str, ...] = ("visual", "audio_tower")
@@ -58,7 +60,7 @@ class BTRecipe:
 
     name: of its folder below the output folder; init: folder or hub name of the model to start from (a reward model,
     or any text, Qwen-VL or Qwen-Omni model, which gets a new head); data: a file of labelled samples, or `nano` for
-    graded responses of the nano world, then with `rows` and `first_seed`; layers: keep so many of the text model's
+    graded responses of the nano world, as the table `[nano]` says; layers: keep so many of the text model's
     first layers, 0 for all; dtype, saved_dtype: of the weights in training and in the final folder; max_tokens: a
     longer row is an error; device: the best there is when "".
     """
@@ -66,14 +68,13 @@ class BTRecipe:
     name: str
     init: str
     data: str
-    rows: int = 0
-    first_seed: int = 0
     layers: int = 0
     dtype: str = "float32"
     saved_dtype: str = "float32"
     max_tokens: int = 4096
     device: str = ""
     bt: BTSettings = field(default_factory=BTSettings)
+    nano: NanoRows | None = None
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> BTRecipe:
@@ -81,7 +82,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> BTRecipe:
 
     Args:
         path: the file.
-        changes: `key=value` over what the file says, as `rows=100` or `bt.seed=1`; the value is TOML, or a bare text.
+        changes: `key=value` over what the file says, as `layers=2` or `bt.seed=1`; the value is TOML, or a bare text.
 
     Raises:
         ConfigError: no TOML, an unknown or missing key, or a value of the wrong type.
@@ -92,15 +93,21 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> BTRecipe:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for change in changes:
         _set(data, change)
-    bt = data.pop("bt", {})
-    if not isinstance(bt, Mapping):
-        raise ConfigError(f"{path}: bt is {bt!r}; write a table [bt]")
-    settings = BTSettings(**_checked(path, BTSettings, bt))
-    recipe = BTRecipe(**_checked(path, BTRecipe, data), bt=settings)
-    if recipe.data == NANO and recipe.rows < settings.batch_size:
-        raise ConfigError(f'{path}: rows = {recipe.rows}; data = "nano" needs at least one batch of rows')
+    tables = {name: data.pop(name, None) for name in ("bt", "nano")}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping | None):
+            raise ConfigError(f"{path}: {name} is {table!r}; write a table [{name}]")
+    settings = BTSettings(**_checked(path, BTSettings, tables["bt"] or {}))
+    nano = None if tables["nano"] is None else NanoRows(**_checked(path, NanoRows, tables["nano"]))
+    recipe = BTRecipe(**_checked(path, BTRecipe, data), bt=settings, nano=nano)
+    if (recipe.data == NANO) != (nano is not None):
+        raise ConfigError(f'{path}: data = {recipe.data!r}: data = "nano" and a table [nano] go together')
+    if nano is not None and nano.rows < settings.batch_size:
+        raise ConfigError(f"{path}: nano.rows = {nano.rows}: give at least one batch")
     if settings.optimizer not in ("adamw", "muon"):
         raise ConfigError(f"{path}: optimizer {settings.optimizer!r}: write adamw or muon")
+    if settings.sampling not in ("random", "sequential"):
+        raise ConfigError(f"{path}: sampling {settings.sampling!r}: write random or sequential")
     return recipe
 
 
@@ -163,7 +170,7 @@ def train_bt(
     Args:
         model: one whose forward takes the collator's batch of N responses and returns `logits` [N, 1].
         tokenizer: its tokenizer (only for saving and the padding id).
-        rows: what the collator's `build` understands: JSON-ready values. Their order is drawn from the seed.
+        rows: what the collator's `build` understands: JSON-ready values.
         collator: encodes rows.
         settings: see `BTSettings`.
         output: folder of the checkpoints.
@@ -214,6 +221,7 @@ def train_bt(
         dataloader_pin_memory=next(model.parameters()).is_cuda,
         dataloader_drop_last=len(rows) >= settings.batch_size,
         remove_unused_columns=False,
+        train_sampling_strategy=settings.sampling,
         max_length=None,
         disable_dropout=True,
         seed=settings.seed,
@@ -237,14 +245,12 @@ def train_bt(
 
 def _rows(recipe: BTRecipe) -> tuple[list[int], Callable[[int], Preferred]]:
     """Light rows, and what makes a preference of one."""
-    if recipe.data == NANO:
-        from omnirm.training.disrm_data import graded
-
-        return list(range(recipe.first_seed, recipe.first_seed + recipe.rows)), lambda seed: graded(seed).preferred
+    if (nano := recipe.nano) is not None:
+        return list(range(recipe.nano.rows)), lambda place: lesson(place, nano).preferred
     from omnirm.sample import read_samples
 
     found = from_samples(read_samples(recipe.data))
-    return list(range(len(found)))[: recipe.rows or None], found.__getitem__
+    return list(range(len(found))), found.__getitem__
 
 
 def _preparer(settings: Any) -> Callable[[Part], Any]:
@@ -278,7 +284,7 @@ def _set(data: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     key, text = key.strip(), text.strip()
     if not equals or not key:
-        raise ConfigError(f"--set {change!r}: write key=value, as rows=100 or bt.seed=1")
+        raise ConfigError(f"--set {change!r}: write key=value, as layers=2 or bt.seed=1")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -293,11 +299,10 @@ def _set(data: dict[str, Any], change: str) -> None:
 
 def _checked(path: Path, cls: type, found: Mapping[str, Any]) -> dict[str, Any]:
     """The values for a dataclass of plain fields, in their types."""
-    known = {f.name: f for f in fields(cls) if f.name != "bt"}
+    known = {f.name: f for f in fields(cls) if f.name not in ("bt", "nano")}
     if unknown := set(found) - set(known):
         raise ConfigError(f"{path}: unknown {sorted(unknown)}; known are {sorted(known)}")
-    needed = {"name", "init", "data"} & set(known)
-    if missing := needed - set(found):
+    if missing := {n for n, f in known.items() if f.default is MISSING} - set(found):
         raise ConfigError(f"{path}: {sorted(missing)} must be given")
     values: dict[str, Any] = {}
     for name, value in found.items():

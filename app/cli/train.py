@@ -23,7 +23,7 @@ def bt(
     recipe: Annotated[Path, typer.Argument(help="A TOML file, as training/recipes/nano-disrm.toml.")],
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Over what the file says, as rows=100 or bt.seed=1."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Over what the file says, as layers=2 or bt.seed=1."),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder of runs; this one's is named by the recipe.")] = Path("runs"),
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,

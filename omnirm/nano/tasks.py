@@ -124,10 +124,9 @@ def add_up(w: Writer) -> None:
 
 def same_words(w: Writer) -> None:
     """Whether attributes are as wanted, given in so many words: at once, or saying each first."""
-    kind = ATTRIBUTES[w.rng.choice(list(ATTRIBUTES))]
-    asked = _some(w, tuple(kind), 2, 4)
-    wanted = {a: w.rng.choice(kind[a]) for a in asked}
-    found = {a: wanted[a] if w.rng.random() < 0.4 else w.rng.choice(kind[a]) for a in asked}
+    wanted = random_scene(w.rng.choice(list(ATTRIBUTES)), w.rng, w.split)
+    found = _near(wanted, w)
+    asked = _some(w, wanted.attributes, 2, 4)
     told = [", ".join(f"{a} {which[a]}" for a in order) for which, order in ((wanted, sorted(asked)), (found, asked))]
     at_once = w.rng.random() < 0.5
     w.user(f"wanted: {told[0]}. found: {told[1]}. " + ("the same?" if at_once else "say each."))

@@ -190,7 +190,6 @@ def test_training_never_wants_a_held_out_combination_by_a_change_either() -> Non
             assert not pairs & (KEPT_FOR_TEST | KEPT_FOR_VALIDATION)
 
 
-@pytest.mark.xfail(reason="tasks.same_words draws every value by itself", strict=True)
 def test_no_list_of_attributes_names_a_held_out_combination_in_training() -> None:
     lists = 0
     for row in rows(300, 0.0, "drill"):
