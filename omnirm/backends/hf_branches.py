@@ -18,6 +18,7 @@ from omnirm.backends.hf_prefix import SharedPrompts
 from omnirm.backends.prefix_tree import Node, packed, packs
 
 _PACK = 2048  # positions of different ways that are computed in one go, each blind to the others
+_ROOM = 256  # new tokens that a cache has room for before it is copied into a larger one
 
 
 def generate_shared(
@@ -35,7 +36,7 @@ def generate_shared(
     import torch
 
     with _last_logits(model):
-        layers = _shared_layers(model, shared, to_device, limit)
+        layers = _shared_layers(model, shared, to_device, min(limit, _ROOM))
         inputs, mask, following = _own_inputs(shared, to_device, limit, pad)
         used = mask.shape[1] - limit
         cache = _roomy_cache(layers, used - inputs["input_ids"].shape[1])
@@ -67,15 +68,15 @@ def _last_logits(model: Any) -> Iterator[None]:
 
 
 def _shared_layers(
-    model: Any, shared: SharedPrompts, to_device: Callable[[Any], Any], limit: int
+    model: Any, shared: SharedPrompts, to_device: Callable[[Any], Any], more: int
 ) -> list[tuple[Any, Any]]:
     """Keys and values of each layer [rows, heads, positions, size]: what each prompt shares, padded on the left, with
-    room for the rest of it and `limit` tokens more."""
+    room for the rest of it and `more` tokens."""
     import torch
 
     depths, count = shared.depths, len(shared.prompts)
     width = max(depths)
-    room = max(length - depth for length, depth in zip(shared.lengths, depths, strict=True)) + limit
+    room = max(length - depth for length, depth in zip(shared.lengths, depths, strict=True)) + more
     found: dict[int, tuple[Any, np.ndarray]] = {}
     for cache, node_rows, way in _computed(model, shared, to_device):
         found |= {row: (cache, way) for row in node_rows}  # a deeper node comes later
@@ -183,6 +184,7 @@ def _own_inputs(
 
 def _roomy_cache(layers: Sequence[tuple[Any, Any]], used: int) -> Any:
     """A cache that writes into the room there is, where transformers' own copies everything at each token."""
+    from torch.nn.functional import pad
     from transformers.cache_utils import Cache, DynamicLayer
 
     class Roomy(DynamicLayer):
@@ -195,6 +197,8 @@ def _roomy_cache(layers: Sequence[tuple[Any, Any]], used: int) -> Any:
         def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
             start = self.keys.shape[-2]
             end = start + key_states.shape[-2]
+            if end > self._all[0].shape[-2]:
+                self._all = tuple(pad(one, (0, 0, 0, end - one.shape[-2] + _ROOM)) for one in self._all)
             for one, new in zip(self._all, (key_states, value_states), strict=True):
                 one[:, :, start:end] = new
             self.keys, self.values = (one[:, :, :end] for one in self._all)

@@ -178,7 +178,7 @@ def test_end_of_turn_ends_the_completion_and_is_no_text(omni: HFBackend, monkeyp
 
 
 def test_each_request_has_its_own_length_in_one_batch(omni: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [ask("Go on", max_new_tokens=n, temperature=1.5, seed=5, track=("A",)) for n in (1, 7, 3, 12)]
+    asked = [ask(f"{n} go on", max_new_tokens=n, temperature=1.5, seed=5, track=("A",)) for n in (1, 7, 3, 12)]
     apart = omni.generate(asked)
     assert [c.completion_tokens for c in apart] == [1, 7, 3, 12]
     sizes = spy(omni, monkeypatch)

@@ -183,6 +183,17 @@ def test_a_tree_that_is_too_large_is_computed_in_pieces(
     assert [c.computed_prompt_tokens for c in found] == before
 
 
+def test_an_answer_longer_than_the_room_there_is(
+    wide: HFBackend, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = asked(pair("image", files), max_new_tokens=20)
+    monkeypatch.setattr(hf_branches, "_ROOM", 3)
+    found = wide.generate(requests)
+    check(found, wide, requests)
+    assert sum(c.computed_prompt_tokens for c in found) < 0.6 * sum(c.prompt_tokens for c in found)
+    assert max(c.completion_tokens for c in found) == 20
+
+
 def test_media_are_encoded_for_what_is_shared_once(
     wide: HFBackend, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,7 +244,8 @@ def test_the_command_trains_on_the_nano_world_and_resumes(tiny_of: Any, tmp_path
     area = tiny.settings.image.max_pixels
     media = {"image": {"min_pixels": area, "max_pixels": area}, "video": {"min_pixels": area, "max_pixels": area}}
     (init / "omnirm.json").write_text(json.dumps({"media": media}))
-    changes = [f"init={init}", "rows=8", "layers=1", "bt.batch_size=4", "bt.save_steps=1", "bt.workers=0"]
+    changes = [f"init={init}", "nano.rows=8", "nano.rough_rows=2", "nano.apart_rows=2", "nano.words_rows=3", "layers=1"]
+    changes += ["bt.batch_size=4", "bt.save_steps=1", "bt.workers=0"]
     command = ["train", "bt", str(RECIPES / "nano-disrm.toml"), "--output", str(tmp_path), "--debug"]
     command += [word for change in changes for word in ("--set", change)]
     done = CliRunner().invoke(app, command)
@@ -301,9 +302,13 @@ def test_a_recipe_with_changes(tmp_path: Path) -> None:
         (LEAST + '[bt]\nfreeze = "visual"\n', [], "freeze = 'visual'"),
         ('name = "x"\n', [], r"\['data', 'init'\] must be given"),
         ("name = \n", [], "not TOML"),
-        (LEAST, ["rows"], "write key=value"),
+        (LEAST, ["layers"], "write key=value"),
         (LEAST, ["name.x=1"], "name is no table"),
-        (LEAST, ["data=nano"], "rows = 0"),
+        (LEAST, ["data=nano"], r"a table \[nano\] go together"),
+        (LEAST, ["nano.rows=100"], r"a table \[nano\] go together"),
+        (LEAST, ["data=nano", "nano.rows=3"], "at least one batch"),
+        (LEAST, ["data=nano", "nano.first_seed=3"], r"\['rows'\] must be given"),
+        (LEAST, ["bt.sampling=backwards"], "'backwards': write random or sequential"),
         (LEAST, ["bt.optimizer=adam"], "'adam': write adamw or muon"),
     ],
 )
@@ -321,5 +326,7 @@ def test_a_wrong_recipe_is_an_error_that_names_what_is_wrong(
 def test_the_shipped_recipe_reads_and_can_be_resumed() -> None:
     recipe = read_recipe(RECIPES / "nano-disrm.toml")
     assert recipe.name == "nano-disrm"
-    assert recipe.rows // recipe.bt.batch_size > 2 * recipe.bt.save_steps
-    assert recipe.saved_dtype == "float16"
+    assert recipe.nano is not None
+    assert recipe.nano.rows // recipe.bt.batch_size > 2 * recipe.bt.save_steps
+    assert recipe.nano.rough_rows + recipe.nano.apart_rows <= recipe.nano.words_rows < recipe.nano.rows / 2
+    assert recipe.bt.sampling == "sequential", "easier rows come first"

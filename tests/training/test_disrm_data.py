@@ -9,7 +9,7 @@ import pytest
 from omnirm.nano.scenes import Scene, allowed, split_of
 from omnirm.nano.world import FAMILIES, preference
 from omnirm.nano.writer import Drawing
-from omnirm.training.disrm_data import Graded, grade, graded, mend
+from omnirm.training.disrm_data import Graded, NanoRows, grade, graded, lesson, mend
 
 SEEDS = range(400)
 
@@ -31,7 +31,7 @@ def test_grades_by_hand() -> None:
 
 
 def test_the_candidates_are_graded_as_the_label_says() -> None:
-    for row in rows():
+    for row in rows(kind="mended"):
         a, b = (next(r.grade for r in row.responses if r.role == role) for role in "AB")
         assert (a > b) == (row.pair.sample.label == 0)
         assert a[0] != b[0], "they differ in the attribute that matters"
@@ -55,6 +55,40 @@ def test_no_pair_of_certain_order_is_left_out() -> None:
         assert expected == {p for p in row.pairs if row.responses[p[1]].role != "damaged"}
 
 
+@pytest.mark.parametrize("kind", ["rough", "apart", "mended", "any"])
+def test_every_kind_of_row_has_responses_of_different_grade(kind: str) -> None:
+    for row in rows(kind=kind):
+        assert len({r.grade for r in row.responses if r.role != "damaged"}) > 1
+        assert row.pairs
+
+
+def test_counting_what_is_right_solves_rough_rows_and_never_the_decision_between_apart_ones() -> None:
+    for row in rows(kind="rough"):
+        for better, worse in row.pairs:
+            good, bad = row.responses[better].right, row.responses[worse].right
+            assert len(good) >= len(bad)
+    for row in rows(kind="apart"):
+        sound = [r for r in row.responses if r.role != "damaged"]
+        assert {len(row.pair.wanted.attributes) - len(r.right) for r in sound} == {1}
+        assert [r.grade[0] for r in sound].count(False) == 1, "one is wrong in what matters"
+
+
+def test_a_curriculum_goes_from_rough_to_what_a_run_scores_and_from_words_to_media() -> None:
+    plan = NanoRows(rows=120, first_seed=5, rough_rows=20, apart_rows=20, words_rows=60)
+    found = [lesson(place, plan) for place in range(plan.rows)]
+    assert found[:20] == [graded(5 + i, in_words=True, kind="rough") for i in range(20)]
+    roles = [{r.role for r in row.responses} for row in found]
+    assert all("A" not in r for r in roles[:40])
+    assert sum("A" in r for r in roles[40:]) > 50
+    shown = [
+        any(p.type != "text" for p in row.pair.sample.prompt[0].parts)
+        or any(p.type != "text" for r in row.responses for p in r.parts)
+        for row in found
+    ]
+    assert not any(shown[:60])
+    assert sum(shown[60:]) > 12
+
+
 def test_a_response_changes_only_where_its_rubric_asks() -> None:
     scene = Scene("picture", (("count", "two"), ("color", "red"), ("shape", "circle"), ("place", "top")))
     assert mend(scene, {"color": "blue"}, "train") == scene.with_value("color", "blue")
@@ -65,7 +99,7 @@ def test_a_response_changes_only_where_its_rubric_asks() -> None:
 
 def test_mending_goes_up_and_down_in_what_matters_and_in_the_rest() -> None:
     ways: Counter[tuple[bool, bool]] = Counter()
-    for row in rows(mended=True):
+    for row in rows(kind="mended"):
         by_role = {r.role: r for r in row.responses}
         for own, other in (("A", "A mended"), ("B", "B mended")):
             if other in by_role and by_role[own].grade != by_role[other].grade:  # type: ignore[index]
