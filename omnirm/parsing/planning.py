@@ -28,7 +28,7 @@ class RubricPlan:
 def parse_plan(
     text: str, finish_reason: str, *, nonce: str, asked: int, existing: Sequence[Rubric] = ()
 ) -> RubricPlan | ParseFailure:
-    """Reads `1. Name: what it asks for` lines between `#<nonce> rubrics` and `#<nonce> end`.
+    """Reads `1. Name: what it asks for` lines between `# <nonce> rubrics` and `# <nonce> end`.
 
     A rubric is a repetition where its name or its text, case and punctuation aside, occurred before or in `existing`.
     Fewer than asked is a value (see `RubricPlan.short`), none at all is `missing`.

@@ -17,7 +17,7 @@ class Refinement:
 
 
 def parse_refinement(text: str, finish_reason: str, *, nonce: str) -> Refinement | ParseFailure:
-    """Reads the text between `#<nonce> revised` and `#<nonce> end`; an empty one is `missing`."""
+    """Reads the text between `# <nonce> revised` and `# <nonce> end`; an empty one is `missing`."""
     failure = finished(text, finish_reason)
     if failure is not None:
         return failure
