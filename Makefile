@@ -74,7 +74,7 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "omnirm: installing what tests and training need into $(VENV); the first time this fetches about 3 GB (torch)"
-	@$(UV) pip install --python $(BIN)/python --constraints constraints.txt --editable ".[dev,train]"
+	@$(UV) pip install --python $(BIN)/python --constraints constraints.txt --editable ".[app,dev,train]"
 	@touch $(VENV)/.base $@
 
 $(BIN)/python: | $(OWN_UV)

@@ -246,7 +246,7 @@ def train_bt(
 def _rows(recipe: BTRecipe) -> tuple[list[int], Callable[[int], Preferred]]:
     """Light rows, and what makes a preference of one."""
     if (nano := recipe.nano) is not None:
-        return list(range(recipe.nano.rows)), lambda place: lesson(place, nano).preferred
+        return list(range(nano.rows)), lambda place: lesson(place, nano).preferred
     from omnirm.sample import read_samples
 
     found = from_samples(read_samples(recipe.data))

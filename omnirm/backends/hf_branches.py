@@ -198,7 +198,8 @@ def _roomy_cache(layers: Sequence[tuple[Any, Any]], used: int) -> Any:
             start = self.keys.shape[-2]
             end = start + key_states.shape[-2]
             if end > self._all[0].shape[-2]:
-                self._all = tuple(pad(one, (0, 0, 0, end - one.shape[-2] + _ROOM)) for one in self._all)
+                keys, values = (pad(one, (0, 0, 0, end - one.shape[-2] + _ROOM)) for one in self._all)
+                self._all = keys, values
             for one, new in zip(self._all, (key_states, value_states), strict=True):
                 one[:, :, start:end] = new
             self.keys, self.values = (one[:, :, :end] for one in self._all)
