@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := omnirm preprocessing training app tests
-NANO := nano-base-text nano-base-drill nano-base-media nano-genrm
+NANO := nano-base-text nano-base-drill nano-base-media nano-base-glance nano-genrm
 
 # The first Python that fits, unless one is named: make demo PYTHON=/path/to/python
 ifndef PYTHON
@@ -54,7 +54,7 @@ bench-preprocessing: $(VENV)/.dev ## Compare the speed of preprocessing with qwe
 bench-judging: $(VENV)/.dev ## Measure one call for many rubrics on a pair against a call for each
 	@$(QUIET) $(BIN)/python tests/benchmarks/bench_judging.py $(ARGS)
 
-nano: $(VENV)/.dev ## Train the embedded model anew, in four stages that resume
+nano: $(VENV)/.dev ## Train the embedded model anew, in five stages that resume
 	$(QUIET) $(BIN)/python -m omnirm.training.nano $(NANO:%=training/recipes/%.toml) $(ARGS)
 
 # vllm wants setuptools < 81 from Python 3.12 on; with it here the set holds for 3.11 too

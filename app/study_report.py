@@ -137,6 +137,8 @@ def facts(study: Study) -> dict[str, str]:
         "rubrics with a meta-reward": f"{100 * study.rewarded:.1f} %",
     }
     found |= {f"{name.replace('_', ' ')} of a pair": f"{value:.1f}" for name, value in study.compute.items() if value}
+    if least := study.compute.get("least_prompt_tokens"):
+        found["computed, over the least possible"] = f"{study.compute['computed_prompt_tokens'] / least:.3f}"
     if study.left_out:
         found["left out"] = f"{len(study.left_out)} pairs, e.g. {study.left_out[0][0]}: {study.left_out[0][1]}"
     return found

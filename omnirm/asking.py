@@ -50,6 +50,7 @@ class Answer:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             computed_prompt_tokens=completion.computed_prompt_tokens,
+            least_prompt_tokens=completion.least_prompt_tokens,
         )
 
 

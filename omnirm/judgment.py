@@ -45,6 +45,7 @@ class CallRecord:
     text: the completion as it came, without `prefill`; untrusted.
     computed_prompt_tokens: those of `prompt_tokens` that were computed for this call (see `Completion`): what calls
         share counts once. It depends on what was asked together and does not count when records are compared.
+    least_prompt_tokens: the least of them that had to be computed, alike.
     """
 
     sample_index: int
@@ -59,6 +60,7 @@ class CallRecord:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     computed_prompt_tokens: int = field(default=0, compare=False)
+    least_prompt_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

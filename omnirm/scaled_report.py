@@ -95,7 +95,8 @@ def _sums(judgment: ScaledJudgment, ascii_only: bool) -> RenderableType:
     compute = judgment.compute
     tokens = f"{compute.prompt_tokens} prompt tokens"
     if compute.computed_prompt_tokens:
-        tokens += f" ({compute.computed_prompt_tokens} computed)"
+        least = f", {compute.least_prompt_tokens} at least" if compute.least_prompt_tokens else ""
+        tokens += f" ({compute.computed_prompt_tokens} computed{least})"
     scored = f", {compute.scored} responses scored" if compute.scored else ""
     rows.add_row(bold("Compute"), Text(f"{compute.calls} calls, {tokens}, {compute.completion_tokens} written{scored}"))
     if judgment.label is not None:

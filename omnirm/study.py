@@ -117,7 +117,14 @@ def study(judgments: Sequence[ScaledJudgment], *, seed: int = 0) -> Study:
         rankings=tuple(_ranking(name, kept, most, means, boot) for name in RANKINGS),
         compute={
             name: float(np.mean([getattr(one.compute, name) for one in kept]))
-            for name in ("calls", "prompt_tokens", "computed_prompt_tokens", "completion_tokens", "scored")
+            for name in (
+                "calls",
+                "prompt_tokens",
+                "computed_prompt_tokens",
+                "least_prompt_tokens",
+                "completion_tokens",
+                "scored",
+            )
         },
     )
 

@@ -82,7 +82,8 @@ class Completion:
 
     `computed_prompt_tokens`: those of `prompt_tokens` that were computed for this request. A beginning that several
     requests share counts once, with the first of them; so this depends on what was asked together, and is no part of
-    what makes two completions equal.
+    what makes two completions equal. `least_prompt_tokens`: those that no earlier request of the same call begins
+    with; their sum is the least that had to be computed, however the requests were put into batches.
     """
 
     text: str
@@ -92,13 +93,15 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] = ()
     error: str = ""
     computed_prompt_tokens: int = field(default=0, compare=False)
+    least_prompt_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ParseFailure:
     """Why a completion gave no value. Never a score, never a tie.
 
-    reason: `truncated` | `missing` | `ambiguous` | `malformed` | `out_of_range` | `backend_error` | `media_error`.
+    reason: `truncated` | `missing` | `ambiguous` | `malformed` | `out_of_range` | `backend_error` | `media_error` |
+    `capability` (a modality or length that the model does not take) | `unsuitable` (nothing to judge, plan or revise).
     """
 
     reason: str

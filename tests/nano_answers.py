@@ -11,7 +11,7 @@ from nano_reading import KEY, Values, list_values, scenes_of, sections, sum_valu
 from omnirm.nano.requests import HINTS
 from omnirm.nano.scenes import NUMBER_WORDS, Scene
 from omnirm.nano.writer import Instruction
-from omnirm.types import Part
+from omnirm.types import Message, Part
 
 
 def turns(row: Instruction) -> Iterator[tuple[list[Part], str]]:
@@ -182,8 +182,8 @@ QUESTIONS: dict[str, tuple[str, Callable[[re.Match[str], Seen, str], None]]] = {
 ON_TWO = ("glance", "glance for", "values", "think")
 
 
-def checked(row: Instruction) -> Iterator[tuple[str, Seen]]:
-    """Checks every answer of a row; the kind of each question and what was seen by then."""
+def others_checked(row: Instruction) -> Iterator[tuple[str, Seen]]:
+    """Checks the answers of a row without questions on whether each attribute fits."""
     seen = Seen()
     for question, answer in turns(row):
         key, parts = sections(question)
@@ -201,3 +201,33 @@ def checked(row: Instruction) -> Iterator[tuple[str, Seen]]:
         ]
         check(ask, seen, answer)
         yield kind, seen
+
+
+def checked(row: Instruction) -> Iterator[tuple[str, Seen]]:
+    """Checks every answer of a row; the kind of each question and what was seen by then, one thing alone as `a`."""
+    if not row.task.startswith("fit"):
+        yield from others_checked(row)
+        return
+    seen, opening = Seen(), list[Part]()
+    for question, answer in turns(row):
+        key, parts = sections(question)
+        if key:
+            opening, (end,) = question[:-1], parts["end"]
+            assert end is question[-1]
+            request = parts.get("request") or parts.get("reference") or parts["start"]
+            shown = [parts[name] for name in ("item", "item A", "item B") if name in parts]
+            values = [values_of(part, request) for (part,) in shown]
+            seen = Seen(key, words_of(request), wanted_by(request), *values)
+        if ask := re.fullmatch(rf"(check|find)(?: ([AB]),)? each {NAMES}\.", question[-1].value):
+            fits_checked(ask, seen, answer)
+            yield " ".join(word for word in (ask[1], ask[2], "each") if word), seen
+        else:
+            yield from others_checked(Instruction("", (Message("user", (*opening, *question)),), answer))
+
+
+def fits_checked(ask: re.Match[str], seen: Seen, answer: str) -> None:
+    thing, names = seen.b if ask[2] == "B" else seen.a, ask[3].split(", ")
+    assert set(names) <= set(seen.wanted) == set(thing)
+    assert len(set(names)) == len(names) == (min(3, len(thing)) if ask[2] else len(thing))
+    found = {name: f" {thing[name]}," if ask[1] == "find" else "" for name in names}
+    assert answer == "".join(f" {name}{found[name]} {yes(thing[name] == seen.wanted[name])}." for name in names)

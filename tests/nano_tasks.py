@@ -19,6 +19,7 @@ from omnirm.prompts.formats import get_format
 from omnirm.prompts.rendered import Rendered
 from omnirm.types import Part, Rubric
 
+#: all kinds but the repeated instructions; those that a judge's format asks for, and its name
 KINDS = tuple(f.name for f in fields(Mix) if f.name not in ("given", "replay_media"))
 FORMATS = {
     "text_thinking": "pairwise-thinking",
@@ -118,10 +119,10 @@ Answered = dict[str, list[tuple[Task, Any, Lesson]]]
 
 
 def answered(rows: Sequence[Lesson]) -> Answered:
-    """Reads all lessons but the replays."""
-    found: Answered = {kind: [] for kind in KINDS}
+    """Reads all lessons in a judge's format."""
+    found: Answered = {kind: [] for kind in FORMATS}
     for row in rows:
-        if kind_of(row) in KINDS:
+        if kind_of(row) in FORMATS:
             task = read(row)
             parsed = get_format(FORMATS[kind_of(row)]).parse(rendered(row, task), row.prefill + row.completion, "stop")
             found[kind_of(row)].append((task, parsed, row))

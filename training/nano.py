@@ -1,4 +1,4 @@
-"""Trains omnirm-nano: the base in two stages (text, then media) and the GenRM by prompt-switched SFT. CPU only must do.
+"""Trains omnirm-nano: the base in stages (text, then media), and the GenRM by prompt-switched SFT. CPU only must do.
 
     python -m omnirm.training.nano training/recipes/nano-base-text.toml training/recipes/nano-base-media.toml ...
 
@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from omnirm.backends.hf_inputs import Conversation, InputEncoder
 from omnirm.errors import ConfigError
@@ -27,6 +27,7 @@ from omnirm.training.collate import MediaCollator
 from omnirm.training.sft import SFTSettings, train_sft
 from omnirm.types import Message, Part
 
+Tasks = Literal["all", "drill", "glance"]
 MEDIA_TOKENS = {
     "image": 11,
     "video": 20,
@@ -52,10 +53,12 @@ class Recipe:
     lessons: str
     rows: int
     first_seed: int = 0
-    media: float = 0.0  # instructions: share of things given as media
+    media: float = 0.0  # instructions, also those between judging: share of things given as media
+    words_rows: int = 0  # instructions: the first so many rows have no media
     copy_rows: int = 0  # instructions: the first so many rows only repeat words
     single_rows: int = 0  # instructions: the next so many rows are on one thing each
-    drill: bool = False  # instructions: drills in place of all tasks
+    tasks: Tasks = "all"  # instructions: which of them
+    replay_every: int = 0  # judging: every so many batches one of comparing at a glance, one thing and two in turn
     mix: Mix = field(default_factory=Mix)
     sft: SFTSettings = field(default_factory=lambda: SFTSettings(output=""))
 
@@ -73,18 +76,37 @@ def read_recipe(path: Path) -> Recipe:
         if unknown := set(found) - known:
             raise ConfigError(f"{path}: unknown {sorted(unknown)}; known are {sorted(known)}")
     recipe = Recipe(**data, mix=Mix(**mix), sft=SFTSettings(output="", **sft))
+    if recipe.tasks not in get_args(Tasks):
+        raise ConfigError(f"{path}: tasks {recipe.tasks!r}: write one of {', '.join(get_args(Tasks))}")
     if recipe.lessons not in ("instructions", "judging"):
         raise ConfigError(f"{path}: lessons {recipe.lessons!r}: write instructions or judging")
     return recipe
+
+
+def stage_of(recipe: Recipe, place: int) -> Stage:
+    """What the row at that place of an instructions recipe teaches.
+
+    Comparing at a glance begins with one thing alone, and goes on with two; all else comes in between, batch by batch,
+    so that it is not forgotten and the rows of a batch have like lengths.
+    """
+    single = recipe.copy_rows <= place < recipe.copy_rows + recipe.single_rows
+    if recipe.tasks == "glance":
+        turn = place // (recipe.sft.batch_size * recipe.sft.accumulation)
+        return ("fit", "fit", "all")[turn % 3] if single else ("glance", "glance", "fit", "all")[turn % 4]  # type: ignore[return-value]
+    if place < recipe.copy_rows:
+        return "copy"
+    return "single" if single else recipe.tasks
 
 
 def messages_of(recipe: Recipe, seed: int) -> tuple[tuple[Message, ...], str, str]:
     """Messages, prefill and completion of a row."""
     if recipe.lessons == "instructions":
         place = seed - recipe.first_seed
-        stage: Stage = "copy" if place < recipe.copy_rows else "drill" if recipe.drill else "all"
-        if recipe.copy_rows <= place < recipe.copy_rows + recipe.single_rows:
-            stage = "single"
+        row = instruction(seed, media=0.0 if place < recipe.words_rows else recipe.media, stage=stage_of(recipe, place))
+        return row.messages, row.prefill, row.completion
+    turn = (seed - recipe.first_seed) // (recipe.sft.batch_size * recipe.sft.accumulation)
+    if recipe.replay_every and turn % recipe.replay_every == recipe.replay_every - 1:
+        stage: Stage = "fit" if turn // recipe.replay_every % 2 else "glance"
         row = instruction(seed, media=recipe.media, stage=stage)
         return row.messages, row.prefill, row.completion
     rest = lesson(seed, mix=recipe.mix)
@@ -146,7 +168,7 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
         folder = root / recipe.name / "start"
         model = transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(before)
         save_checkpoint(model, transformers.AutoProcessor.from_pretrained(before), folder)
-        name_lines(folder, template_lines(*TEMPLATES), ("tie", "Yes", "No"))
+        name_lines(folder, (*template_lines(*TEMPLATES), "</revised"), ("tie", "Yes", "No"))
     return (
         transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder),
         transformers.AutoProcessor.from_pretrained(folder),

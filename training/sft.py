@@ -31,6 +31,7 @@ class SFTSettings:
     schedule: str = "cosine"
     sampling: str = "group_by_length"  # or random, or sequential for a curriculum
     min_lr_rate: float = 0.0
+    balance: float = 0.0  # see `balanced_loss`: 0 counts every token alike, 1 every row
     optimizer: str = "adamw"  # or muon: see omnirm.training.muon
     muon_lr: float = 0.02
     bf16: bool = False
@@ -40,6 +41,26 @@ class SFTSettings:
     workers: int = 1
     seed: int = 0
     report_to: str = "none"
+
+
+def balanced_loss(logits: Any, labels: Any, balance: float) -> Any:
+    """Cross-entropy in which a token of a row with n taught tokens weighs n ** -balance, divided by the sum of weights.
+
+    Prompt switching mixes answers of a hundred tokens (thinking) with answers of one (a verdict alone), which drown
+    where every token weighs alike (balance 0). With balance 1 every row weighs alike.
+
+    Args:
+        logits: [B, L, V].
+        labels: [B, L], -100 where nothing is taught.
+        balance: 0 to 1.
+    """
+    import torch
+
+    labels = labels[:, 1:]
+    taught = labels != -100
+    weights = taught.sum(dim=1, keepdim=True).clamp(min=1).to(logits.dtype).pow(-balance).expand_as(labels)[taught]
+    losses = torch.nn.functional.cross_entropy(logits[:, :-1][taught].float(), labels[taught], reduction="none")
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-9)
 
 
 def train_sft(
@@ -76,6 +97,14 @@ def train_sft(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             inputs = {**inputs, "use_cache": False}
+            if settings.balance > 0:
+                labels = inputs.pop("labels")
+                outputs = model(**inputs)
+                loss = balanced_loss(outputs.logits, labels, settings.balance)
+                if num_items_in_batch is not None:  # micro-batches of a step by their share of its tokens
+                    ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+                    loss = loss * (labels[:, 1:] != -100).sum() / num_items_in_batch * ranks
+                return (loss, outputs) if return_outputs else loss
             loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
             balance = getattr(outputs, "aux_loss", None)  # of experts; the model adds it whole to every micro-batch
             if balance is not None and num_items_in_batch is not None:
@@ -118,6 +147,9 @@ def train_sft(
     columns = {"row": list(rows)} | ({"length": list(lengths)} if lengths is not None else {})
     data = Dataset.from_dict(columns)
     own_loss = getattr(model, "base_model", None) is model
+    if settings.balance > 0 and (not own_loss or hasattr(model, "num_experts")):
+        kind = type(model).__name__
+        raise ConfigError(f"balance = {settings.balance} works with Qwen2.5-Omni only; set it to 0 for {kind}")
     trainer = (OmniSFTTrainer if own_loss else SFTTrainer)(
         model=model,
         args=arguments,

@@ -17,7 +17,7 @@ from omnirm.backends.hf_branches import generate_shared
 from omnirm.backends.hf_forced import ForcedText
 from omnirm.backends.hf_inputs import Conversation, InputEncoder, media_parts
 from omnirm.backends.hf_load import checkpoint_revision, checkpoint_settings, load_checkpoint, torch_dtype
-from omnirm.backends.hf_prefix import share
+from omnirm.backends.hf_prefix import Beginnings, share
 from omnirm.backends.hf_steps import StepLog, StopTexts, sample_processor
 from omnirm.errors import BackendError, CapabilityError, ConfigError
 from omnirm.preprocessing.types import MediaError, Policy, Settings
@@ -123,8 +123,10 @@ class HFBackend:
             BackendError: the device failed; nothing can be generated any more.
         """
         results: list[Completion | None] = [None] * len(requests)
+        beginnings = Beginnings(self.model)
         for batch in batches(requests, self.batch_size, self._group):
-            for i, completion in zip(batch, self._prepare_and_answer([requests[i] for i in batch]), strict=True):
+            found = self._prepare_and_answer([requests[i] for i in batch], beginnings)
+            for i, completion in zip(batch, found, strict=True):
                 results[i] = completion
         return [r for r in results if r is not None]
 
@@ -136,7 +138,7 @@ class HFBackend:
     def _with_sound(self, video: Part) -> bool:
         return bool(video.options.get("use_audio_in_video", self.settings.video.with_audio))
 
-    def _prepare_and_answer(self, requests: Sequence[Request]) -> list[Completion]:
+    def _prepare_and_answer(self, requests: Sequence[Request], beginnings: Beginnings) -> list[Completion]:
         results: list[Completion | None] = [None] * len(requests)
         ready: list[tuple[int, Request, Conversation]] = []
         for i, (request, found) in enumerate(zip(requests, self._conversations(requests), strict=True)):
@@ -144,7 +146,8 @@ class HFBackend:
                 ready.append((i, request, found))
             else:
                 results[i] = found
-        answers = self._answer([(request, conversation) for _, request, conversation in ready]) if ready else []
+        batch = [(request, conversation) for _, request, conversation in ready]
+        answers = self._answer(batch, beginnings) if ready else []
         for (i, _, _), completion in zip(ready, answers, strict=True):
             results[i] = completion
         return [r for r in results if r is not None]
@@ -182,12 +185,12 @@ class HFBackend:
             return f"bad_request: top_p {request.top_p}: give more than 0 and at most 1"
         return ""
 
-    def _answer(self, batch: list[tuple[Request, Conversation]]) -> list[Completion]:
+    def _answer(self, batch: list[tuple[Request, Conversation]], beginnings: Beginnings) -> list[Completion]:
         """One batch; halves it when memory runs out, and isolates a request that cannot be encoded or run."""
         import torch
 
         try:
-            return self._run(batch)
+            return self._run(batch, beginnings)
         except CapabilityError as error:
             why = f"capability_error: {error}"
         except torch.AcceleratorError as error:
@@ -201,9 +204,9 @@ class HFBackend:
         if len(batch) == 1:
             return [_failed(why)]
         half = (len(batch) + 1) // 2
-        return self._answer(batch[:half]) + self._answer(batch[half:])
+        return self._answer(batch[:half], beginnings) + self._answer(batch[half:], beginnings)
 
-    def _run(self, batch: list[tuple[Request, Conversation]]) -> list[Completion]:
+    def _run(self, batch: list[tuple[Request, Conversation]], beginnings: Beginnings) -> list[Completion]:
         import torch
 
         requests, conversations = [r for r, _ in batch], [c for _, c in batch]
@@ -230,8 +233,14 @@ class HFBackend:
             else:
                 new = self._generate({k: self._to_device(v) for k, v in inputs.items()}, limit, steps, stops)
         computed = shared.computed if shared else lengths
+        prompts = [p.ids.tolist() for p in shared.prompts] if shared else _unpadded(inputs)
+        least = [beginnings.new(ids, c.media) for ids, c in zip(prompts, conversations, strict=True)]
         return [
-            replace(self._completion(row, ids, request, lengths[row], log, stops), computed_prompt_tokens=computed[row])
+            replace(
+                self._completion(row, ids, request, lengths[row], log, stops),
+                computed_prompt_tokens=computed[row],
+                least_prompt_tokens=least[row],
+            )
             for row, (ids, request) in enumerate(zip(new, requests, strict=True))
         ]
 
@@ -278,6 +287,11 @@ def _out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # of torch's CPU allocator
+
+
+def _unpadded(inputs: dict[str, Any]) -> list[list[int]]:
+    """The tokens of each row that are no padding."""
+    return [ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
 
 
 def _failed(why: str) -> Completion:

@@ -145,6 +145,34 @@ class _Media:
         return self._of_object[id(medium)]
 
 
+class Beginnings:
+    """Counts the different beginnings among prompts: what had to be computed at least."""
+
+    def __init__(self, model: Any) -> None:
+        self._seen: set[int] = set()
+        self._placeholders = frozenset(_placeholders(model))
+        self._named: dict[int, tuple[Any, str]] = {}
+
+    def new(self, ids: Sequence[int], media: Sequence[Media]) -> int:
+        """How many tokens of a prompt no earlier one begins with. A medium's tokens are told apart by its content."""
+        names = iter([self._name(medium) for medium in media])
+        way, name, inside, found = 0, "", False, 0
+        for token in ids:
+            medium = token in self._placeholders
+            if medium and not inside:
+                name = next(names, name)
+            inside = medium
+            way = hash((way, token, name if medium else ""))
+            found += way not in self._seen
+            self._seen.add(way)
+        return found
+
+    def _name(self, medium: Media) -> str:
+        if id(medium) not in self._named:
+            self._named[id(medium)] = medium, _content(medium)  # kept, so that its id stays its own
+        return self._named[id(medium)][1]
+
+
 def _content(medium: Any) -> str:
     digest = hashlib.sha256(type(medium).__name__.encode())
     for field in fields(medium):

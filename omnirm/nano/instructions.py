@@ -17,7 +17,7 @@ from omnirm.nano.scenes import ATTRIBUTES, Split
 from omnirm.nano.writer import Instruction, Writer
 from omnirm.prompts.render import SYLLABLES
 
-Stage = Literal["copy", "single", "drill", "all"]
+Stage = Literal["copy", "single", "drill", "fit", "glance", "all"]
 
 #: task, weight in the text stage, weight in the media stage
 _TASKS: tuple[tuple[tasks.Task, float, float], ...] = (
@@ -38,7 +38,12 @@ _DRILLS: tuple[tuple[tasks.Task, float], ...] = (
     (tasks.add_up, 0.5),
     (tasks.read_request, 0.5),
 )
-_LONG = (tasks.compare_two, tasks.glance_two)
+#: shares of the stage that teaches to compare without thinking
+_GLANCES: tuple[tuple[tasks.Task, float], ...] = (
+    (tasks.glance_two, 5.0),
+    (tasks.fit_two, 3.0),
+)
+_LONG = (tasks.compare_two, tasks.glance_two, tasks.fit_two)
 _ON_ONE = (tasks.describe_one, tasks.check_one)
 _ENOUGH = 80  # rough tokens at which a conversation of short tasks ends, so that rows have like lengths
 
@@ -51,7 +56,8 @@ def instruction(seed: int, split: Split = "train", media: float = 0.75, stage: S
         split: where its scenes may come from.
         media: share of things shown as media; 0 is the text stage.
         stage: `copy` (repeat and recall words: the first thing a model from scratch must learn), `single` (tasks on
-            one thing), `all`, or `drill` (what `all` teaches slowly: comparing at once, repeating keys, adding up).
+            one thing), `all`, `drill` (what `all` teaches slowly: comparing at once, repeating keys, adding up), `fit`
+            (whether one thing is as wanted, without thinking), or `glance` (that, and which of two things are).
     """
     rng = Random(f"instruction {split} {seed}")
     w = Writer(rng, split, media)
@@ -62,6 +68,11 @@ def instruction(seed: int, split: Split = "train", media: float = 0.75, stage: S
         return w.done(repeated.__name__)
     if stage == "drill":
         known = list(_DRILLS)
+    elif stage == "glance":
+        known = list(_GLANCES)
+    elif stage == "fit":
+        tasks.fit_one(w)
+        return w.done("fit_one")
     else:
         weighted = [(t, text if media == 0 else shown) for t, text, shown in _TASKS]
         known = [(t, weight) for t, weight in weighted if stage == "all" or t in _ON_ONE]

@@ -8,7 +8,7 @@ prompts that every other model gets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from random import Random
 
 from omnirm.nano.instructions import instruction
@@ -17,7 +17,7 @@ from omnirm.nano.world import FAMILIES, Preference, preference
 from omnirm.prompts.formats import get_format
 from omnirm.prompts.rendered import Rendered
 from omnirm.prompts.rubric_steps import Planning, RefinementFormat, SelectionFormat
-from omnirm.types import Message
+from omnirm.types import Message, Part
 
 #: an attribute and the value that it should have
 Criterion = tuple[str, str]
@@ -38,15 +38,16 @@ class Lesson:
 class Mix:
     """Shares of the lessons; the rest repeats the base's instructions, so that nothing learned there is lost."""
 
-    text_thinking: float = 0.26
+    text_thinking: float = 0.21
     text_verdict: float = 0.10
-    media_verdict: float = 0.30
-    text_points: float = 0.03
-    media_points: float = 0.08
+    media_verdict: float = 0.32
+    text_points: float = 0.02
+    media_points: float = 0.04
     planning: float = 0.04
-    selection: float = 0.03
-    refinement: float = 0.06
-    given: float = 0.3  # of the judgments: under given rubrics
+    selection: float = 0.02
+    refinement: float = 0.10
+    media_glance: float = 0.12  # not judging: which of a pair is right in some attributes, in the judge's sections
+    given: float = 0.4  # of the judgments: under given rubrics
     replay_media: float = 0.75  # share of media in repeated instructions
 
 
@@ -97,6 +98,8 @@ def lesson(seed: int, split: Split = "train", mix: Mix = Mix()) -> Lesson:
     pair = preference(seed, split, family, in_words=not kind.startswith("media"))
     if kind == "planning":
         rendered, completion = _planning(pair, rng)
+    elif kind == "media_glance":
+        rendered, completion = _glance(pair, rng)
     elif kind == "selection":
         rendered, completion = _selection(pair, rng)
     elif kind == "refinement":
@@ -184,12 +187,26 @@ def _refinement(pair: Preference, rng: Random, split: Split) -> tuple[Rendered, 
         revised = scene
         for name, value in criteria:
             revised = revised.with_value(name, value)
-        if allowed(revised, split):
+        guess = ("completeness", "incomplete") in criteria and ("completeness", "complete") in scene.values
+        if allowed(revised, split) and not guess:  # which item should go nobody can know
             break
     said = comments(criteria, [pair.analysis(*c)[which] for c in criteria])
     rubrics = [pair.rubric(*c) for c in criteria]
     rendered = RefinementFormat().render(pair.sample, comments=said, candidate=which, rubrics=rubrics)
-    return rendered, f"{pair.writers[which](revised)}\n# {rendered.nonce} end"
+    return rendered, f"{pair.writers[which](revised)}\n</revised {rendered.nonce}>"
+
+
+def _glance(pair: Preference, rng: Random) -> tuple[Rendered, str]:
+    """The pair as the judge is shown it, without the judge's instructions, and a question on attributes."""
+    rendered = get_format("pairwise").render(pair.sample)
+    asked = rng.sample(pair.wanted.attributes, min(len(pair.wanted.attributes), rng.randint(2, 4)))
+    question = Part("text", f"which is right in {', '.join(asked)}?")
+    turn = Message("user", (*rendered.messages[-1].parts, question))
+    said = []
+    for name in asked:
+        a, b = (scene[name] == pair.wanted[name] for scene in pair.scenes)
+        said.append(f" {name} {'both' if a and b else 'A' if a else 'B' if b else 'neither'}.")
+    return replace(rendered, messages=(turn,), prefill=""), "".join(said)
 
 
 def _points(pair: Preference, rng: Random, thinking: bool) -> tuple[Rendered, str]:

@@ -37,8 +37,8 @@ def recall(w: Writer) -> None:
 
 def _anything(w: Writer, n: int) -> list[str]:
     """So many different words and keys."""
-    words = w.rng.sample(_VALUES, n)
-    return [word if w.rng.random() < 0.5 else random_key(w.rng) for word in words]
+    keys = sorted({random_key(w.rng) for _ in range(n)})
+    return w.rng.sample((*w.rng.sample(_VALUES, n), *keys), n)
 
 
 def describe_one(w: Writer) -> None:
@@ -134,6 +134,40 @@ def same_words(w: Writer) -> None:
         w.assistant("".join(f" {a} {_YES[wanted[a] == found[a]]}." for a in asked))
     else:
         w.assistant("".join(f" {a}. {_compared(wanted[a], found[a])}." for a in asked))
+
+
+def fit_one(w: Writer) -> None:
+    """Whether one thing is as wanted, attribute by attribute: the found value before each yes or no, or none at all."""
+    if w.rng.random() < 0.3:
+        query, wanted, write = _note(w, w.rng.choice(("list", "sum")))
+        found = ask.near_sum(_near(wanted, w), wanted, w.rng)
+        goal: list[str | Part] = w.section("request", Part("text", query))
+        item = Part("text", write(found))
+    else:
+        wanted = w.scene()
+        found = _near(wanted, w)
+        goal, item = _goal(w, wanted), w.thing(found)
+    asked = w.rng.sample(wanted.attributes, len(wanted.attributes))
+    fits = {a: _YES[wanted[a] == found[a]] for a in asked}
+    opening = [*goal, *w.section("item", item), w.end()]
+    if w.rng.random() < 0.35:
+        w.user(*opening, f"find each {_listed(asked)}.")
+        w.assistant("".join(f" {a} {found[a]}, {fits[a]}." for a in asked))
+    else:
+        w.user(*opening, f"check each {_listed(asked)}.")
+        w.assistant("".join(f" {a} {fits[a]}." for a in asked))
+
+
+def fit_two(w: Writer) -> None:
+    """Whether each of two things is as wanted, attribute by attribute, then which of the two is."""
+    case = _two_notes(w) if w.rng.random() < 0.3 else _two_things(w)
+    opening = case.opening
+    for letter, thing in w.rng.sample((("A", case.a), ("B", case.b)), 2):
+        asked = w.rng.sample(case.wanted.attributes, min(len(case.wanted.attributes), 3))
+        w.user(*opening, f"check {letter}, each {_listed(asked)}.")
+        w.assistant("".join(f" {a} {_YES[case.wanted[a] == thing[a]]}." for a in asked))
+        opening = []
+    _glance(w, case, [])
 
 
 def glance_two(w: Writer) -> None:

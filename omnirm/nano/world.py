@@ -72,7 +72,13 @@ class Preference:
         return tuple(a for a in self.wanted.attributes if self.analysis(a)[2] != "tie")
 
 
-def preference(seed: int, split: Split = "train", family: Family | None = None, in_words: bool = False) -> Preference:
+def preference(
+    seed: int,
+    split: Split = "train",
+    family: Family | None = None,
+    in_words: bool = False,
+    distractors: bool = False,
+) -> Preference:
     """The preference sample of that seed.
 
     Args:
@@ -80,16 +86,18 @@ def preference(seed: int, split: Split = "train", family: Family | None = None, 
         split: where it may come from; test samples have a held-out combination in half of the scenes.
         family: one of `FAMILIES`; chosen by the seed when None.
         in_words: media are given as text stand-ins, so that the sample is text only.
+        distractors: the worse response is right in most attributes that do not matter, and the better one in few, so
+            that whoever judges by any of those is wrong. Other samples than without.
     """
-    rng = Random(f"preference {split} {seed} {family} {in_words}")
+    rng = Random(f"preference {split} {seed} {family} {in_words}" + distractors * " distractors")
     chosen: Family = rng.choice(FAMILIES) if family is None else family
     if chosen == "T2T":
-        return _note(rng, split, seed)
+        return _note(rng, split, seed, distractors)
     kind = _KIND[chosen]
     prompt: tuple[Part, ...]
     wanted = random_scene(kind, rng, split)
     attribute = rng.choice([a for a in wanted.attributes if changed(wanted, a, rng, split) != wanted])
-    scenes, label = _pair(wanted, attribute, rng, split)
+    scenes, label = _pair(wanted, attribute, rng, split, distractors)
 
     def thing(scene: Scene, style: int) -> Part:
         return Part("text", words(scene, style)) if in_words else medium(scene, rng)
@@ -118,7 +126,9 @@ def _said(say: Callable[[Scene, int], str], style: int, scene: Scene) -> str:
     return say(scene, style)
 
 
-def _pair(wanted: Scene, attribute: str, rng: Random, split: Split) -> tuple[tuple[Scene, Scene], int]:
+def _pair(
+    wanted: Scene, attribute: str, rng: Random, split: Split, distractors: bool
+) -> tuple[tuple[Scene, Scene], int]:
     """A right and a wrong scene in random order: wrong in the deciding attribute; in others, either may be wrong."""
     others = [a for a in wanted.attributes if a != attribute]
 
@@ -129,9 +139,9 @@ def _pair(wanted: Scene, attribute: str, rng: Random, split: Split) -> tuple[tup
         distractor = rng.choice(others) if rng.random() < 0.7 else None
         right, wrong = wanted, other_value(wanted, attribute)
         for other in others:
-            if other == distractor or rng.random() < 0.3:
+            if other == distractor or rng.random() < (0.75 if distractors else 0.3):
                 right = other_value(right, other)
-            if other != distractor and rng.random() < 0.3:
+            if not distractors and other != distractor and rng.random() < 0.3:
                 wrong = other_value(wrong, other)
         fine = (
             right[attribute] == wanted[attribute] != wrong[attribute]
@@ -142,7 +152,7 @@ def _pair(wanted: Scene, attribute: str, rng: Random, split: Split) -> tuple[tup
             return ((right, wrong), 0) if rng.random() < 0.5 else ((wrong, right), 1)
 
 
-def _note(rng: Random, split: Split, seed: int) -> Preference:
+def _note(rng: Random, split: Split, seed: int, distractors: bool) -> Preference:
     """T2T: a list or a sum, answered in words."""
     writers: tuple[Callable[[Scene], str], ...]
     if rng.random() < 0.6:
@@ -155,7 +165,7 @@ def _note(rng: Random, split: Split, seed: int) -> Preference:
         query = ask.sum_query(terms, wanted)
         writers = ask.sum_note, ask.sum_note
     attribute = rng.choice(wanted.attributes)
-    scenes, label = _pair(wanted, attribute, rng, split)
+    scenes, label = _pair(wanted, attribute, rng, split, distractors)
     shown = [Part("text", write(s)) for write, s in zip(writers, scenes, strict=True)]
     prompt = (Part("text", f"{query} {ask.hint(attribute, rng)}"),)
     return _preference(f"T2T-{split}-{seed}", "T2T", prompt, shown, label, wanted, scenes, attribute, writers)
@@ -181,8 +191,7 @@ def _preference(
 
 
 def with_files(sample: Sample, folder: Path) -> Sample:
-    """The sample with its media drawn into files of `folder` (made if absent) and referred to by path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The sample with its media drawn into files of `folder` (made if needed) and referred to by path."""
     count = 0
 
     def part(p: Part) -> Part:
@@ -190,6 +199,7 @@ def with_files(sample: Sample, folder: Path) -> Sample:
         if not isinstance(p.value, Drawing):
             return p
         data, suffix = p.value.render()
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{sample.id}-{count}{suffix}"
         path.write_bytes(data)
         count += 1

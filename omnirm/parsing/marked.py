@@ -40,12 +40,12 @@ def closing_value(name: str, nonce: str, text: str, start: int = 0) -> tuple[str
     return ParseFailure("malformed", f"the last line is not exactly a {name} line", text)
 
 
-def between_marks(name: str, nonce: str, text: str) -> str | ParseFailure:
-    """What stands between the line `# <nonce> name` that opens the text and the line `# <nonce> end` that closes it.
+def between_marks(name: str, closing: str, nonce: str, text: str) -> str | ParseFailure:
+    """What stands between the line `# <nonce> name` that opens the text and the line `closing`, which ends it.
 
     `truncated` where the closing line is missing, `malformed` where the key occurs anywhere else.
     """
-    opening, closing = f"# {nonce} {name}\n", f"# {nonce} end"
+    opening = f"# {nonce} {name}\n"
     if not text.startswith(opening):
         return ParseFailure("malformed", f"the answer does not open with {opening.strip()}", text)
     begin, end = last_line(text, len(opening))

@@ -36,7 +36,7 @@ def parse_plan(
     failure = finished(text, finish_reason)
     if failure is not None:
         return failure
-    inside = between_marks("rubrics", nonce, text)
+    inside = between_marks("rubrics", f"# {nonce} end", nonce, text)
     if isinstance(inside, ParseFailure):
         return inside
     seen: set[str] = set()

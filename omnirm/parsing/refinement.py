@@ -17,11 +17,11 @@ class Refinement:
 
 
 def parse_refinement(text: str, finish_reason: str, *, nonce: str) -> Refinement | ParseFailure:
-    """Reads the text between `# <nonce> revised` and `# <nonce> end`; an empty one is `missing`."""
+    """Reads the text between `# <nonce> revised` and `</revised <nonce>>`; an empty one is `missing`."""
     failure = finished(text, finish_reason)
     if failure is not None:
         return failure
-    inside = between_marks("revised", nonce, text)
+    inside = between_marks("revised", f"</revised {nonce}>", nonce, text)
     if isinstance(inside, ParseFailure):
         return inside
     if not inside.strip():

@@ -24,6 +24,7 @@ Slot = str | Sequence[Part]
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"@([a-z]+) ")
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Mn", "Me"})  # categories that can stand unseen between two letters
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")  # Hangul letters without a shape
 _CONTROLS = {code: None for code in (*range(32), 127) if code != 10}
 _FIRST_LENGTH, _TRIES = 2, 64  # syllables of a key, and how many keys are tried before it grows
 _APART = re.compile(r"[\W_]+")
@@ -186,7 +187,11 @@ def plain(text: str) -> str:
         return text.lower().translate(_CONTROLS)
     while True:
         folded = unicodedata.normalize("NFKD", text).casefold()
-        folded = "".join(char for char in folded if char == "\n" or unicodedata.category(char) not in _HIDDEN)
+        folded = "".join(
+            char
+            for char in folded
+            if char == "\n" or (unicodedata.category(char) not in _HIDDEN and char not in _FILLERS)
+        )
         if folded == text:
             return folded
         text = folded

@@ -162,6 +162,7 @@ class RefinementFormat:
             prefill=f"# {key} revised\n",
             nonce=key,
             template_hash=r.template_hash("refinement", "user_single"),
+            forced=("</revised", f" {key}>"),  # no line with #: a revised response may be Markdown
             max_new_tokens=self.max_new_tokens,
             format=self.name,
             rubrics=tuple(rubrics),

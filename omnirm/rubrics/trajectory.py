@@ -24,11 +24,13 @@ class Compute:
 
     computed_prompt_tokens: prompt tokens that were really computed, shared beginnings once. It depends on what was
         asked together and does not count when records are compared; 0 where the backend does not tell.
+    least_prompt_tokens: the least that had to be computed: each different beginning of the prompts of a call once.
     """
 
     calls: int = 0
     prompt_tokens: int = 0
     computed_prompt_tokens: int = field(default=0, compare=False)
+    least_prompt_tokens: int = field(default=0, compare=False)
     completion_tokens: int = 0
     scored: int = 0
 
@@ -37,6 +39,7 @@ class Compute:
             self.calls + other.calls,
             self.prompt_tokens + other.prompt_tokens,
             self.computed_prompt_tokens + other.computed_prompt_tokens,
+            self.least_prompt_tokens + other.least_prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.scored + other.scored,
         )
@@ -49,6 +52,7 @@ def compute_of(calls: Iterable[CallRecord], scored: int = 0) -> Compute:
         len(found),
         sum(call.prompt_tokens for call in found),
         sum(call.computed_prompt_tokens for call in found),
+        sum(call.least_prompt_tokens for call in found),
         sum(call.completion_tokens for call in found),
         scored,
     )

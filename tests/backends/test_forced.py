@@ -67,10 +67,12 @@ def test_only_the_first_marker_counts(tokenizer: Any) -> None:
     assert text.count("[[") == 1
 
 
-def test_the_thinking_format_asks_for_its_verdict_line_and_planning_for_its_end() -> None:
+def test_the_thinking_format_asks_for_its_verdict_line_and_other_steps_for_their_ends() -> None:
     sample = Sample.from_dict({"id": "s", "prompt": "q", "candidates": ["a", "b"]})
     thinking = get_format("pairwise-thinking").render(sample)
     assert thinking.request().forced == ("</think>", f"\nVerdict {thinking.nonce}: [[")
     planning = get_format("planning").render(sample)
     assert planning.request().forced == ("\n#", f" {planning.nonce} end")
+    refinement = get_format("refinement").render(sample, comments="mend it")
+    assert refinement.request().forced == ("</revised", f" {refinement.nonce}>")
     assert get_format("pairwise").render(sample).request().forced is None

@@ -93,8 +93,19 @@ def test_rubrics_on_a_pair_in_both_orders_are_answered_as_alone(backend: HFBacke
     check(found, backend, requests)
     computed, prompts = (sum(getattr(c, k) for c in found) for k in ("computed_prompt_tokens", "prompt_tokens"))
     assert computed < 0.6 * prompts
+    least = sum(c.least_prompt_tokens for c in found)
+    assert least <= computed <= least + len(requests)
     if kind in ("text", "image", "images before"):
-        assert least_tokens(backend, requests) <= computed <= least_tokens(backend, requests) + len(requests)
+        assert least == least_tokens(backend, requests)
+
+
+def test_the_least_possible_does_not_depend_on_batches(backend: HFBackend, files: Files, monkeypatch: Any) -> None:
+    requests = asked(pair("image", files)) + asked(pair("text", files))
+    together = sum(c.least_prompt_tokens for c in backend.generate(requests))
+    monkeypatch.setattr(backend, "batch_size", 1)
+    found = backend.generate(requests)
+    assert sum(c.least_prompt_tokens for c in found) == together == least_tokens(backend, requests)
+    assert sum(c.computed_prompt_tokens for c in found) > 1.5 * together
 
 
 def test_the_embedded_model_answers_as_alone(files: Files) -> None:

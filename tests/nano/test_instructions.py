@@ -37,12 +37,14 @@ STAGES = {
         {"compare_two", "glance_two", "same_words", "repeat_keys", "add_up", "read_request"},
         {*ON_TWO, "same words", "repeat", "add", "what matters", "what is wanted", "key"},
     ),
+    "fit": ({"fit_one"}, {"check each", "find each"}),
+    "glance": ({"glance_two", "fit_two"}, {"check A each", "check B each", "glance", "glance for"}),
     "all": (
         {"compare_two", "glance_two", "describe_one", "check_one", "edit", "read_request", "do_note", "spell"},
         set(QUESTIONS) - {"repeat", "recall", "same words"},
     ),
 }
-TWO = ("compare_two", "glance_two")
+TWO = ("compare_two", "glance_two", "fit_two")
 TEMPLATES = ("pairwise", "pairwise_thinking", "pointwise", "planning", "selection", "refinement", "p_yes")
 JUDGING = ("[[", "]]", "Verdict", "<criteria", "<Judge", "response", "impartial", "rubric", "better", "best", "winner")
 TOKENS = {"image": 11, "video": 20, "audio": 22}  # of one medium
@@ -79,27 +81,30 @@ def test_answers_in_other_splits_are_right_too(stage: str) -> None:
         assert list(checked(instruction(seed, "test", 0.5, stage)))  # type: ignore[arg-type]
 
 
-def test_two_things_are_compared_in_every_way_be_they_media_words_lists_or_sums() -> None:
+@pytest.mark.parametrize("stage", ["fit", "glance", "all"])
+def test_things_are_compared_in_every_way_be_they_media_words_lists_or_sums(stage: str) -> None:
+    tasks, kinds = (TWO, ON_TWO) if stage == "all" else STAGES[stage]
     counts: Counter[tuple[str, str]] = Counter()
-    for row in rows(4000, 0.5):
-        if row.task in TWO:
+    for row in rows(4000 if stage == "all" else 2000, 0.5, stage):
+        if row.task in tasks:
             types = {p.type for p in parts_of(row.messages)}
             for kind, seen in checked(row):
-                assert kind in ON_TWO
+                assert kind in kinds
                 thing = "sum" if "correctness" in seen.a else "list" if "completeness" in seen.a else "scene"
                 counts[kind, thing] += 1
                 for medium in types - {"text"}:
                     counts[kind, medium] += 1
     things = ("scene", "list", "sum", "image", "video", "audio")
-    assert set(counts) == {(kind, thing) for kind in ON_TWO for thing in things}
+    assert set(counts) == {(kind, thing) for kind in kinds for thing in things}
     assert min(counts.values()) > 30, counts
 
 
-def test_what_is_wanted_of_two_is_said_in_words_as_a_request_by_a_reference_or_by_a_change() -> None:
+@pytest.mark.parametrize("stage", ["fit", "glance", "all"])
+def test_what_is_wanted_is_said_in_words_as_a_request_by_a_reference_or_by_a_change(stage: str) -> None:
     found: Counter[str] = Counter()
-    for row in rows(1500, 0.75):
+    for row in rows(1500, 0.75, stage):
         opening = next(turns(row))[0]
-        if row.task in TWO:
+        if row.task in (*TWO, "fit_one"):
             parts = sections(opening)[1]
             changed = "reference" in parts and len(parts["reference"]) == 2
             (kind,) = {"request", "reference"} & set(parts) or {"words"}
@@ -108,9 +113,10 @@ def test_what_is_wanted_of_two_is_said_in_words_as_a_request_by_a_reference_or_b
     assert min(found.values()) > 100, found
 
 
-def test_which_of_two_is_any_of_the_four_and_either_letter_alike() -> None:
+@pytest.mark.parametrize("stage", ["glance", "all"])
+def test_which_of_two_is_any_of_the_four_and_either_letter_alike(stage: str) -> None:
     found: Counter[str] = Counter()
-    for row in rows(3000):
+    for row in rows(3000, stage=stage):
         for kind, seen in checked(row):
             if kind in ON_TWO:
                 found.update(seen.which(name) for name in seen.wanted)
@@ -121,6 +127,51 @@ def test_which_of_two_is_any_of_the_four_and_either_letter_alike() -> None:
 def test_a_thing_fits_its_description_about_as_often_as_not() -> None:
     answers = [a for row in rows(2000, 0.5, "single") for _, a in turns(row) if a.startswith("<think>")]
     assert 0.4 < sum(a.endswith("</think> yes") for a in answers) / len(answers) < 0.65
+
+
+@pytest.mark.parametrize("stage", ["fit", "glance"])
+def test_each_attribute_fits_about_as_often_as_not(stage: str) -> None:
+    found: dict[str, Counter[bool]] = {}
+    for row in rows(3000, 0.5, stage):
+        for kind, seen in checked(row):
+            if kind.endswith("each"):
+                thing = seen.b if "B" in kind else seen.a
+                for name, value in seen.wanted.items():
+                    found.setdefault(name, Counter())[thing[name] == value] += 1
+    assert set(found) == set(HINTS)
+    for name, fits in found.items():
+        assert 0.4 < fits[True] / fits.total() < 0.62, (name, fits)
+
+
+def test_one_thing_is_mostly_checked_at_once_and_its_values_are_said_in_a_third_of_the_rows() -> None:
+    kinds = [[kind for kind, _ in checked(row)] for row in rows(2000, 0.5, "fit")]
+    assert {len(row) for row in kinds} == {1}
+    assert kinds.count(["find each"]) / len(kinds) == pytest.approx(0.35, abs=0.03)
+
+
+def test_both_of_two_are_checked_in_either_order_before_they_are_compared() -> None:
+    orders: Counter[str] = Counter()
+    for row in rows(2000, 0.5, "glance"):
+        if row.task == "fit_two":
+            *each, last = [kind for kind, _ in checked(row)]
+            assert last == "glance"
+            orders[" ".join(each)] += 1
+    assert set(orders) == {"check A each check B each", "check B each check A each"}
+    assert min(orders.values()) / orders.total() > 0.45
+    assert orders.total() / 2000 == pytest.approx(3 / 8, abs=0.04)
+
+
+def test_whether_things_fit_is_said_without_thinking() -> None:
+    assert not [row for stage in ("fit", "glance") for row in rows(500, 0.5, stage) if "<think>" in whole(row)]
+
+
+def test_words_to_repeat_or_recall_are_all_different() -> None:
+    for row in rows(500, 0.0, "copy"):
+        for (question,), _ in turns(row):
+            shown = (
+                re.sub(r" from \S+ on$|\. what is beside .*$|^repeat ", "", question.value).replace(",", "").split(" ")
+            )
+            assert len(set(shown)) == len(shown) >= 5, question.value
 
 
 @pytest.mark.parametrize("media", [0.0, 0.5, 1.0])
@@ -182,8 +233,9 @@ def test_training_never_shows_or_says_a_held_out_combination(media: float) -> No
     assert seen > 5_000
 
 
-def test_training_never_wants_a_held_out_combination_by_a_change_either() -> None:
-    for row in rows(2000, 0.5, first=20_000):
+@pytest.mark.parametrize("stage", ["fit", "glance", "all"])
+def test_training_never_wants_a_held_out_combination_by_a_change_either(stage: str) -> None:
+    for row in rows(2000, 0.5, stage, first=20_000):
         for _, seen in checked(row):
             wanted = seen.wanted
             pairs = {(wanted.get("color"), wanted.get("shape")), (wanted.get("notes"), wanted.get("contour"))}
@@ -201,7 +253,7 @@ def test_no_list_of_attributes_names_a_held_out_combination_in_training() -> Non
     assert lists > 100
 
 
-@pytest.mark.parametrize("stage", ["single", "drill", "all"])
+@pytest.mark.parametrize("stage", ["single", "drill", "fit", "glance", "all"])
 @pytest.mark.parametrize("media", [0.0, 0.75, 1.0])
 def test_things_are_shown_as_media_in_their_share(stage: str, media: float) -> None:
     shown = said = 0
@@ -218,7 +270,7 @@ def test_a_stage_has_its_tasks_with_every_medium(stage: str) -> None:
     for row in rows(1200, 1.0, stage):
         found.setdefault(row.task, set()).update(p.type for p in parts_of(row.messages))
     assert set(found) == STAGES[stage][0]
-    for task in {*TWO, "describe_one", "check_one", "edit"} & set(found):
+    for task in {*TWO, "fit_one", "describe_one", "check_one", "edit"} & set(found):
         assert found[task] == {"text", "image", "video", "audio"}, task
 
 

@@ -16,14 +16,18 @@ from nano_reading import (
     told,
     values_of,
 )
-from nano_tasks import KINDS, Answered, Task, criteria_in, kind_of, said_of
+from nano_tasks import KINDS, Answered, Task, criteria_in, kind_of, read, said_of
 
 from omnirm.nano.lessons import Mix, lesson
 from omnirm.nano.scenes import ATTRIBUTES
+from omnirm.nano.world import preference
 from omnirm.parsing.planning import RubricPlan
 from omnirm.parsing.refinement import Refinement
 from omnirm.parsing.selection import Selection
+from omnirm.prompts.rubric_steps import RefinementFormat
 from omnirm.types import Part, PointScore
+
+REFINING = Mix(**dict.fromkeys(KINDS, 0.0) | {"refinement": 1.0})
 
 
 def test_points_follow_the_criteria(found: Answered) -> None:
@@ -117,22 +121,47 @@ def test_a_refined_response_has_the_values_of_the_criteria_and_is_otherwise_as_i
         if after.get("completeness") == values.get("completeness"):
             assert turned(answer.text, task) == turned(before.value, task)
         else:
-            (items,) = turned(answer.text, task)
-            assert len(items) == len(items_of(task.request[-1].value)) - (after["completeness"] == "incomplete")
+            assert after["completeness"] == "complete"
+            assert turned(answer.text, task) == (sorted(items_of(task.request[-1].value)),)
+            counts["completed"] += 1
         counts[f"{len(task.listed)} criteria"] += 1
         counts["changed"] += after != values
         counts["foreign"] += any(name not in values for name, _ in task.listed)
         counts["list"] += "completeness" in values
         counts["sum"] += "correctness" in values
         counts["stand-in"] += answer.text.startswith("(")
+    assert counts.pop("completed") > 2, "more of them below"
     assert min(counts.values()) > 15, counts
 
 
-def test_refined_texts_show_nothing_held_out_in_training_and_do_in_the_test_split() -> None:
-    only = Mix(**dict.fromkeys(KINDS, 0.0) | {"refinement": 1.0})
+def test_a_refined_response_closes_with_the_mark_that_its_prompt_forces_and_nothing_follows(found: Answered) -> None:
+    for task, answer, row in found["refinement"]:
+        assert row.prefill == f"# {task.key} revised\n"
+        assert row.completion == f"{answer.text}\n</revised {task.key}>"
+    form = RefinementFormat().render(preference(1, family="T2T").sample, comments="color: red? blue, no")
+    assert "".join(form.forced) == f"</revised {form.nonce}>"
 
+
+def test_no_response_is_to_become_incomplete_for_nothing_says_which_item_should_go() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(2000):
+        row = lesson(seed, mix=REFINING)
+        task = read(row)
+        (before,) = task.shown.values()
+        values = task.values["response"]
+        for name, value in task.listed:
+            if name == "completeness" and name in values:
+                counts[f"{values[name]} to {value}"] += 1
+                if value == "incomplete":
+                    after = row.completion.removesuffix(f"\n</revised {task.key}>")
+                    assert turned(after, task) == turned(before.value, task), "it is, and has the items that it had"
+    assert set(counts) == {"incomplete to incomplete", "incomplete to complete", "complete to complete"}
+    assert counts["incomplete to complete"] > 30
+
+
+def test_refined_texts_show_nothing_held_out_in_training_and_do_in_the_test_split() -> None:
     def shown(split: str, n: int) -> set[tuple[str, str] | None]:
-        rows = [lesson(seed, split, only) for seed in range(n)]  # type: ignore[arg-type]
+        rows = [lesson(seed, split, REFINING) for seed in range(n)]  # type: ignore[arg-type]
         return {pair_of(s) for row in rows for s in scenes_of([Part("text", row.completion)])}
 
     assert not shown("train", 2000) & (KEPT_FOR_TEST | KEPT_FOR_VALIDATION)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nano_answers import checked
+from nano_answers import NAMES, checked, either
 from nano_reading import (
     KEPT_FOR_TEST,
     KEPT_FOR_VALIDATION,
@@ -18,18 +18,25 @@ from nano_reading import (
     scenes_of,
     sections,
     text_of,
+    values_of,
+    wanted_by,
     words_of,
 )
 from nano_tasks import FORMATS, KINDS, Answered, kind_of, majority, on_media, said_of, verdicts
 
+from omnirm.nano.instructions import instruction
 from omnirm.nano.lessons import Lesson, Mix, combined, lesson, render
 from omnirm.nano.world import FAMILIES, preference
 from omnirm.nano.writer import Instruction
 from omnirm.prompts.formats import get_format
 from omnirm.prompts.render import template_lines
-from omnirm.types import PairVerdict
+from omnirm.types import PairVerdict, Part
 
 MIX = Mix()
+NOTHING = dict.fromkeys(KINDS, 0.0)
+JUDGED = ("[[", "]]", "Verdict", "Score", "<think>", "<criteria", "<Judge", "rubric", "better", "judge")
+#: the last line of what is written between marks
+CLOSED = {"planning": "\n# {key} end", "refinement": "\n</revised {key}>"}
 TEMPLATES = tuple(name.replace("-", "_") for name in set(FORMATS.values()))
 
 
@@ -42,7 +49,7 @@ def test_no_lesson_is_a_thinking_judgment_on_media(lessons: list[Lesson]) -> Non
     for row in lessons:
         text = text_of(row.messages)
         thinks = "<think>" in row.prefill + row.completion
-        judging = kind_of(row) != "replay"
+        judging = kind_of(row) in FORMATS
         counts[judging, on_media(row), thinks] += 1
         assert judging == (row.messages[0].role == "system") == any(line in text for line in lines)
         if judging:
@@ -53,11 +60,11 @@ def test_no_lesson_is_a_thinking_judgment_on_media(lessons: list[Lesson]) -> Non
     assert counts[True, True, True] == 0
     assert counts[True, True, False] > 1000, "verdicts on media are there"
     assert counts[True, False, True] > 1000, "thinking on text is there"
-    assert counts[False, True, True] > 100, "and thinking on media, of no judge"
+    assert counts[False, True, True] > 15, "and thinking on media, of no judge"
 
 
 def test_neither_does_any_other_mix_or_split_make_one() -> None:
-    alone = [Mix(**dict.fromkeys(KINDS, 0.0) | {kind: 1.0}) for kind in KINDS]
+    alone = [Mix(**NOTHING | {kind: 1.0}) for kind in KINDS]
     for mix in (*alone, Mix(given=1.0, replay_media=1.0)):
         for seed in range(150):
             for split in ("train", "validation", "test"):
@@ -91,12 +98,96 @@ def test_a_lesson_is_named_after_what_it_is(lessons: list[Lesson]) -> None:
 
 
 def test_replays_are_the_bases_instructions_still_answered_rightly(lessons: list[Lesson]) -> None:
-    media = 0
-    replays = [row for row in lessons if kind_of(row) == "replay"]
+    media, mix = 0, Mix(**NOTHING)
+    replays = [row for row in lessons if kind_of(row) == "replay"] + [lesson(seed, mix=mix) for seed in range(500)]
     for row in replays:
         assert list(checked(Instruction(row.task, row.messages, row.completion, row.prefill)))
         media += on_media(row)
     assert media / len(replays) > 0.5
+
+
+def test_a_replay_is_the_instruction_of_its_seed_with_media_in_their_share() -> None:
+    for share in (0.0, 0.75, 1.0):
+        for seed in range(100):
+            row, made = lesson(seed, mix=Mix(**NOTHING, replay_media=share)), instruction(seed, media=share)
+            assert kind_of(row) == "replay"
+            assert (row.task, row.messages) == (made.task, made.messages)
+            assert (row.prefill, row.completion) == (made.prefill, made.completion)
+
+
+# Glances: a pair as a judge is shown it, and nobody judging
+
+
+@pytest.fixture(scope="module")
+def glances(lessons: list[Lesson]) -> list[Lesson]:
+    return [row for row in lessons if kind_of(row) == "media_glance"]
+
+
+def asked_of(row: Lesson) -> tuple[dict[str, list[Part]], list[str]]:
+    """The sections of a glance, and the attributes that it asks for."""
+    (turn,) = row.messages
+    _, parts = sections(turn.parts)
+    (question,) = parts["end"]
+    assert question is turn.parts[-1]
+    ask = re.fullmatch(rf"which is right in {NAMES}\?", question.value)
+    assert ask, question.value
+    return parts, ask[1].split(", ")
+
+
+def test_every_glance_is_answered_rightly(glances: list[Lesson]) -> None:
+    found: Counter[str] = Counter()
+    for row in glances:
+        parts, asked = asked_of(row)
+        wanted = wanted_by(parts["prompt"])
+        a, b = (values_of(part, parts["prompt"]) for x in "AB" for part in parts[f"response {x}"])
+        assert set(wanted) == set(a) == set(b)
+        which = [either(a[name] == wanted[name], b[name] == wanted[name]) for name in asked]
+        assert row.completion == "".join(f" {name} {x}." for name, x in zip(asked, which, strict=True))
+        assert row.prefill == ""
+        found.update(which)
+    assert set(found) == {"A", "B", "both", "neither"}
+    assert abs(found["A"] / (found["A"] + found["B"]) - 0.5) < 0.05
+    assert min(found.values()) / found.total() > 0.03, found
+
+
+def test_a_glance_asks_for_some_attributes_of_the_request_whichever_matters(glances: list[Lesson]) -> None:
+    counts: Counter[int] = Counter()
+    orders: set[tuple[str, ...]] = set()
+    for row in glances:
+        parts, asked = asked_of(row)
+        wanted = wanted_by(parts["prompt"])
+        assert set(asked) <= set(wanted)
+        assert len(set(asked)) == len(asked)
+        counts[len(asked)] += 1
+        if set(asked) == {"notes", "pitch"}:
+            orders.add(tuple(asked))
+    assert set(counts) == {2, 3, 4}
+    assert min(counts.values()) / counts.total() > 0.25, counts
+    assert len(orders) == 2
+
+
+def test_a_glance_shows_media_in_the_judges_sections_without_its_instructions_tags_or_verdict(
+    glances: list[Lesson],
+) -> None:
+    lines, shown = template_lines(*TEMPLATES), Counter[str]()
+    for row in glances:
+        assert (row.task, [m.role for m in row.messages]) == ("media_glance", ["user"])
+        parts, _ = asked_of(row)
+        assert set(parts) == {"start", "prompt", "response A", "response B", "end"}
+        assert parts["start"] == []
+        text = text_of(row.messages) + row.prefill + row.completion
+        assert not [line for line in lines if line in text], text
+        assert not [word for word in JUDGED if word in text], text
+        assert on_media(row)
+        for name in ("prompt", "response A"):
+            shown.update(f"{part.type} in {name}" for part in parts[name] if part.type != "text")
+        assert all(
+            part.trusted == bool(re.match(r"\n?# ", part.value))
+            for part in parts_of(row.messages)
+            if part.type == "text"
+        )
+    assert set(shown) == {f"{x} in {name}" for x in ("image", "video", "audio") for name in ("prompt", "response A")}
+    assert min(shown.values()) > 50, shown
 
 
 # Answers, read by the formats' own parsers
@@ -143,7 +234,8 @@ def test_given_criteria_may_call_for_the_other_response_for_none_or_for_foreign_
             counts["tie"] += answer.letter == "tie"
             counts["foreign"] += any(name not in task.wanted for name, _ in task.listed)
             counts["another value"] += any(task.wanted.get(name, value) != value for name, value in task.listed)
-    assert min(counts.values()) > 100, counts
+    under = sum(bool(task.listed) for task, _, _ in verdicts(found))
+    assert min(counts.values()) / under > 0.06, counts
 
 
 def test_balanced_criteria_are_decided_by_the_first(found: Answered) -> None:
@@ -190,7 +282,7 @@ def test_training_lessons_show_nothing_held_out(lessons: list[Lesson]) -> None:
 def test_the_answer_carries_the_key_of_its_own_prompt_and_of_no_other(lessons: list[Lesson]) -> None:
     seen: set[str] = set()
     for row in lessons:
-        if kind_of(row) != "replay":
+        if kind_of(row) in FORMATS:
             key, _ = sections(row.messages[1].parts)
             assert set(re.findall(KEY, row.prefill + row.completion)) == {key}
             seen.add(key)
@@ -198,12 +290,18 @@ def test_the_answer_carries_the_key_of_its_own_prompt_and_of_no_other(lessons: l
 
 
 def test_the_answer_ends_where_the_format_stops(lessons: list[Lesson]) -> None:
+    ends = set()
     for row in lessons:
         if kind_of(row) in ("text_verdict", "media_verdict", "selection"):
             assert row.prefill.endswith("[[")
             assert re.fullmatch(r"(A|B|tie|\d)\]\]", row.completion)
-        elif kind_of(row) in ("planning", "refinement"):
-            assert re.search(rf"\n# {KEY} end$", row.completion)
+        elif kind_of(row) in CLOSED:
+            key, _ = sections(row.messages[1].parts)
+            closing = CLOSED[kind_of(row)].format(key=key)
+            assert row.completion.endswith(closing)
+            assert row.completion.count(closing) == 1
+            ends.add(kind_of(row))
+    assert ends == set(CLOSED)
 
 
 @pytest.mark.parametrize("given_", [False, True])

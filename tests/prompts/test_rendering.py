@@ -329,6 +329,7 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     ),
     "enclosing marks": lambda key: "\u20dd".join(key),
     "zero width space": lambda key: "\u200b".join(key),
+    "hangul filler": lambda key: "\u3164".join(key),
     "word joiner": lambda key: "\u2060".join(key),
     "soft hyphen": lambda key: "\u00ad".join(key),
     "right to left": lambda key: "\u202e".join(key),

@@ -52,9 +52,14 @@ def task(sample: Sample | None = None, candidate: int = 0, comments: str = "Colo
     return RefineTask(sample or texts(), candidate, (COLOR,), comments)
 
 
+def closing(request) -> str:
+    """The mark that ends a revised response."""
+    return f"</revised {request.prefill.split()[1]}>"
+
+
 def answering(text: str) -> ScriptedBackend:
     """A model that writes `text` and closes it with the mark of the request."""
-    return ScriptedBackend(lambda request: f"{text}\n{request.prefill.splitlines()[0].replace('revised', 'end')}")
+    return ScriptedBackend(lambda request: f"{text}\n{closing(request)}")
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +113,7 @@ def test_the_model_sees_one_response_with_its_comments_and_rubrics():
 
 def test_all_tasks_are_one_batch_and_each_failure_is_its_own(tmp_path):
     def script(request):
-        shown, mark = prompt_text(request), request.prefill.splitlines()[0].replace("revised", "end")
+        shown, mark = prompt_text(request), closing(request)
         if "cut" in shown:
             return Completion("A blue ba", "length")
         if "lost" in shown:

@@ -14,7 +14,7 @@ import torch
 from omnirm.backends.hf_inputs import IGNORE, Conversation
 from omnirm.errors import ConfigError
 from omnirm.nano.instructions import instruction
-from omnirm.training.sft import SFTSettings, train_sft
+from omnirm.training.sft import SFTSettings, balanced_loss, train_sft
 
 SETTINGS = SFTSettings(
     output="", learning_rate=1e-3, batch_size=2, accumulation=1, warmup=0.0, schedule="constant", sampling="sequential",
@@ -60,18 +60,24 @@ def losses(trainer: Any) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+def taught_tokens(model: Any, batch: dict[str, Any]) -> list[list[float]]:
+    """The cross-entropy of every taught token of every row, by hand."""
+    with torch.no_grad():
+        logits = model(**{k: v for k, v in batch.items() if k != "labels"}, use_cache=False).logits.double()
+    return [
+        [
+            -float(row[position - 1].log_softmax(-1)[labels[position]])
+            for position in range(1, len(labels))
+            if labels[position] != IGNORE
+        ]
+        for row, labels in zip(logits, batch["labels"], strict=True)
+    ]
+
+
 def cross_entropy(model: Any, batches: Sequence[dict[str, Any]]) -> float:
-    """Mean over all taught tokens of the batches, by hand."""
-    total, count = 0.0, 0
-    for batch in batches:
-        with torch.no_grad():
-            logits = model(**{k: v for k, v in batch.items() if k != "labels"}, use_cache=False).logits.double()
-        for row, labels in zip(logits, batch["labels"], strict=True):
-            for position in range(1, len(labels)):
-                if labels[position] != IGNORE:
-                    total -= float(row[position - 1].log_softmax(-1)[labels[position]])
-                    count += 1
-    return total / count
+    """Mean over all taught tokens of the batches."""
+    found = [loss for batch in batches for row in taught_tokens(model, batch) for loss in row]
+    return sum(found) / len(found)
 
 
 def balance(model: Any, batches: Sequence[dict[str, Any]]) -> float:
@@ -237,3 +243,93 @@ def test_an_unknown_optimizer_is_an_error_that_names_those_there_are(tiny_of: An
     tiny = tiny_of("qwen2_5_omni")
     with pytest.raises(ConfigError, match="'adam': write adamw or muon"):
         train(tiny, tiny.model(), [1, 2], tmp_path, optimizer="adam")
+
+
+# Rows that count alike
+
+
+def logits_and_labels(costs: Sequence[Sequence[int | None]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of rows whose taught tokens cost so many times ln 2; what is not taught (None) is anything."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(len(costs), len(costs[0]) + 1, 3, generator=generator)
+    labels = torch.full(logits.shape[:2], IGNORE)
+    for row, found in enumerate(costs):
+        for place, cost in enumerate(found):
+            if cost is not None:
+                rest = (1 - 2.0**-cost) / 2
+                logits[row, place] = torch.tensor([rest, 2.0**-cost, rest]).log() + row  # a shift changes nothing
+                labels[row, place + 1] = 1
+    return logits, labels
+
+
+LONG, SHORT, NONE = [1, None, 2, 3, 2], [None, None, None, None, 5], [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("costs", "amount", "expected"),
+    [
+        ([LONG, SHORT], 0.0, 13 / 5),  # the mean over taught tokens
+        ([LONG, SHORT], 1.0, (2 + 5) / 2),  # the mean of the rows' means
+        ([LONG, SHORT], 0.5, (8 / 2 + 5) / (4 / 2 + 1)),  # a token of four weighs a half
+        ([SHORT, LONG], 0.5, 3.0),
+        ([LONG], 0.0, 2.0), ([LONG], 0.5, 2.0), ([LONG], 1.0, 2.0),
+        ([LONG, SHORT, SHORT], 0.0, 18 / 6), ([LONG, SHORT, SHORT], 1.0, 12 / 3), ([LONG, SHORT, SHORT], 0.5, 14 / 4),
+        ([NONE, LONG, NONE, SHORT], 0.0, 2.6), ([NONE, LONG, NONE, SHORT], 1.0, 3.5),
+        ([NONE, LONG, NONE, SHORT], 0.5, 3.0), ([NONE, NONE], 0.0, 0.0), ([NONE, NONE], 1.0, 0.0),
+    ],
+)  # fmt: skip
+def test_balance_weighs_tokens_by_those_of_their_row(costs: Any, amount: float, expected: float) -> None:
+    logits, labels = logits_and_labels(costs)
+    logits.requires_grad_()
+    loss = balanced_loss(logits, labels, amount)
+    assert loss.item() == pytest.approx(expected * math.log(2), rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.any(-1)[:, :-1], labels[:, 1:] != IGNORE), "what is not taught pulls at nothing"
+    assert not logits.grad[:, -1].any()
+
+
+def test_a_label_of_the_first_token_has_no_logits_and_does_not_count() -> None:
+    logits, labels = logits_and_labels([LONG, SHORT])
+    labels[:, 0] = 1
+    assert float(balanced_loss(logits, labels, 0.5)) == pytest.approx(3 * math.log(2), rel=1e-5)
+
+
+def long_and_short(seed: int) -> Conversation:
+    """Odd seeds are taught their last answer only."""
+    return replace(in_words(seed), learn_history=seed % 2 == 0)
+
+
+def balanced(rows: Sequence[Sequence[float]], amount: float) -> float:
+    """By hand."""
+    weighted = [(loss, len(row) ** -amount) for row in rows for loss in row]
+    return sum(loss * weight for loss, weight in weighted) / sum(weight for _, weight in weighted)
+
+
+@pytest.mark.parametrize("amount", [0.5, 1.0])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_trainer_balances_rows_and_weighs_the_batches_of_a_step_by_their_taught_tokens(
+    tiny_of: Any, tmp_path: Path, accumulation: int, amount: float
+) -> None:
+    tiny, rows = tiny_of("qwen2_5_omni"), [3, 4, 9, 11]
+    model, collator = tiny.model(), tiny.collator(long_and_short)
+    model.get_input_embeddings().weight.data *= 10  # so that tokens differ in their loss
+    found = [taught_tokens(model, collator(rows[:2])), taught_tokens(model, collator(rows[2:]))]
+    expected, (first, second) = [balanced(batch, amount) for batch in found], [sum(map(len, batch)) for batch in found]
+    assert expected[0] != pytest.approx(balanced(found[0], 0.0), rel=0.002)
+    if accumulation == 2:
+        mean = sum(expected) / 2
+        expected = [(expected[0] * first + expected[1] * second) / (first + second)]
+        assert expected[0] != pytest.approx(mean, rel=0.002)
+    how: dict[str, Any] = {"learning_rate": 0.0, "accumulation": accumulation, "balance": amount}
+    assert losses(train(tiny, model, rows, tmp_path, long_and_short, **how)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_omni"])
+@pytest.mark.parametrize("amount", [0.5, 1.0])
+def test_balance_is_refused_for_models_with_a_loss_that_it_would_leave_out(
+    tiny_of: Any, tmp_path: Path, family: str, amount: float
+) -> None:
+    tiny = tiny_of(family)
+    with pytest.raises(ConfigError, match=rf"balance = {amount} works with Qwen2\.5-Omni only; set it to 0 for Qwen3"):
+        train(tiny, tiny.model(), [1, 2], tmp_path, balance=amount)
