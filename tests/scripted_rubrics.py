@@ -92,7 +92,7 @@ def says(verdicts: Mapping[str, str | None]) -> Callable[[Request], Answer]:
 def revise(request: Request) -> str:
     """A refiner that appends the name of the first rubric commented on: `first` becomes `first [Tone]`."""
     name = section(request, "comments").split(":")[0]
-    return f"{section(request, 'response')} [{name}]\n# {request.prefill.split()[1]} end"
+    return f"{section(request, 'response')} [{name}]\n</revised {request.prefill.split()[1]}>"
 
 
 def model(**steps: Callable[[Request], Answer]) -> ScriptedBackend:

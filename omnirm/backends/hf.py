@@ -233,8 +233,10 @@ class HFBackend:
             else:
                 new = self._generate({k: self._to_device(v) for k, v in inputs.items()}, limit, steps, stops)
         computed = shared.computed if shared else lengths
-        prompts = [p.ids.tolist() for p in shared.prompts] if shared else _unpadded(inputs)
-        least = [beginnings.new(ids, c.media) for ids, c in zip(prompts, conversations, strict=True)]
+        if shared:
+            least = beginnings.of_shared(shared)
+        else:
+            least = [beginnings.of(ids, c.media) for ids, c in zip(_unpadded(inputs), conversations, strict=True)]
         return [
             replace(
                 self._completion(row, ids, request, lengths[row], log, stops),

@@ -8,7 +8,7 @@ that `InputEncoder` gives for each prompt. Knows neither prompts nor parsers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -48,6 +48,7 @@ class SharedPrompts:
     prompts: tuple[Prompt, ...]
     roots: tuple[Node, ...]
     media: tuple[dict[str, Any], ...]
+    contents: tuple[str, ...]  # of the media: equal for equal ones
 
     @property
     def lengths(self) -> list[int]:
@@ -102,7 +103,8 @@ def share(model: Any, encoder: InputEncoder, conversations: Sequence[Conversatio
     prompts = tuple(
         _prompt(model, encoder, *one, found, known_positions) for one in zip(rows, places, named, strict=True)
     )
-    return SharedPrompts(prompts, prefix_tree([p.keys for p in prompts]), tuple(one.inputs for one in found))
+    tree = prefix_tree([p.keys for p in prompts])
+    return SharedPrompts(prompts, tree, tuple(one.inputs for one in found), known.contents)
 
 
 def _can_share(model: Any) -> bool:
@@ -135,6 +137,11 @@ class _Media:
         self._of_object: dict[int, int] = {}
         self._of_content: dict[str, int] = {}
 
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What tells each apart, in order."""
+        return tuple(self._of_content)
+
     def index(self, medium: Media) -> int:
         """The number of this content."""
         if id(medium) not in self._of_object:
@@ -151,26 +158,35 @@ class Beginnings:
     def __init__(self, model: Any) -> None:
         self._seen: set[int] = set()
         self._placeholders = frozenset(_placeholders(model))
-        self._named: dict[int, tuple[Any, str]] = {}
 
-    def new(self, ids: Sequence[int], media: Sequence[Media]) -> int:
-        """How many tokens of a prompt no earlier one begins with. A medium's tokens are told apart by its content."""
-        names = iter([self._name(medium) for medium in media])
-        way, name, inside, found = 0, "", False, 0
+    def of_shared(self, shared: SharedPrompts) -> list[int]:
+        """Of each prompt: how many tokens no earlier one begins with."""
+        return [
+            self._new(
+                shared.contents[-1 - key] if token in self._placeholders else token
+                for token, key in zip(prompt.ids.tolist(), prompt.keys.tolist(), strict=True)
+            )
+            for prompt in shared.prompts
+        ]
+
+    def of(self, ids: Sequence[int], media: Sequence[Media]) -> int:
+        """Alike of one prompt; a medium's tokens are told apart by its content."""
+        names, name, inside = iter([_content(medium) for medium in media]), "", False
+        told: list[int | str] = []
         for token in ids:
-            medium = token in self._placeholders
-            if medium and not inside:
+            if token in self._placeholders and not inside:
                 name = next(names, name)
-            inside = medium
-            way = hash((way, token, name if medium else ""))
+            inside = token in self._placeholders
+            told.append(name if inside else token)
+        return self._new(told)
+
+    def _new(self, tokens: Iterable[int | str]) -> int:
+        way, found = 0, 0
+        for token in tokens:
+            way = hash((way, token))
             found += way not in self._seen
             self._seen.add(way)
         return found
-
-    def _name(self, medium: Media) -> str:
-        if id(medium) not in self._named:
-            self._named[id(medium)] = medium, _content(medium)  # kept, so that its id stays its own
-        return self._named[id(medium)][1]
 
 
 def _content(medium: Any) -> str:

@@ -30,18 +30,18 @@ class Compute:
     calls: int = 0
     prompt_tokens: int = 0
     computed_prompt_tokens: int = field(default=0, compare=False)
-    least_prompt_tokens: int = field(default=0, compare=False)
     completion_tokens: int = 0
     scored: int = 0
+    least_prompt_tokens: int = field(default=0, compare=False)
 
     def __add__(self, other: Compute) -> Compute:
         return Compute(
             self.calls + other.calls,
             self.prompt_tokens + other.prompt_tokens,
             self.computed_prompt_tokens + other.computed_prompt_tokens,
-            self.least_prompt_tokens + other.least_prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.scored + other.scored,
+            self.least_prompt_tokens + other.least_prompt_tokens,
         )
 
 
@@ -52,9 +52,9 @@ def compute_of(calls: Iterable[CallRecord], scored: int = 0) -> Compute:
         len(found),
         sum(call.prompt_tokens for call in found),
         sum(call.computed_prompt_tokens for call in found),
-        sum(call.least_prompt_tokens for call in found),
         sum(call.completion_tokens for call in found),
         scored,
+        sum(call.least_prompt_tokens for call in found),
     )
 
 

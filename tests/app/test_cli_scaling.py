@@ -234,7 +234,7 @@ def test_an_editor_behind_a_url(calls):
 
 
 def test_another_model_that_refines(calls, monkeypatch):
-    other = model(refinement=lambda request: f"mended\n# {request.prefill.split()[1]} end")
+    other = model(refinement=lambda request: f"mended\n</revised {request.prefill.split()[1]}>")
     other.name = "other"
     monkeypatch.setitem(scripted.NAMED, "other", lambda: other)
     done = run(*PAIR, *TEST, "--strategy", "meta", *DISRM, "--refiner", "scripted:other", "--json")

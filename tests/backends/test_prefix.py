@@ -94,7 +94,7 @@ def test_rubrics_on_a_pair_in_both_orders_are_answered_as_alone(backend: HFBacke
     computed, prompts = (sum(getattr(c, k) for c in found) for k in ("computed_prompt_tokens", "prompt_tokens"))
     assert computed < 0.6 * prompts
     least = sum(c.least_prompt_tokens for c in found)
-    assert least <= computed <= least + len(requests)
+    assert least <= computed <= 1.03 * least + len(requests)  # media that begin alike are not shared in part
     if kind in ("text", "image", "images before"):
         assert least == least_tokens(backend, requests)
 

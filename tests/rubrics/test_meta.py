@@ -170,7 +170,7 @@ def test_a_tie_names_no_worse_response():
 
 def test_an_unchanged_response_keeps_the_very_score_without_being_scored_again():
     def nothing_to_mend(request):
-        return f"{section(request, 'response')}\n# {request.prefill.split()[1]} end"
+        return f"{section(request, 'response')}\n</revised {request.prefill.split()[1]}>"
 
     drawn = iter(range(100))
     scorer = ScriptedScorer(lambda item: float(next(drawn)))  # another score each time it is asked
