@@ -328,5 +328,6 @@ def test_the_shipped_recipe_reads_and_can_be_resumed() -> None:
     assert recipe.name == "nano-disrm"
     assert recipe.nano is not None
     assert recipe.nano.rows // recipe.bt.batch_size > 2 * recipe.bt.save_steps
-    assert recipe.nano.rough_rows + recipe.nano.apart_rows <= recipe.nano.words_rows < recipe.nano.rows / 2
+    assert 0 < recipe.nano.rough_rows < recipe.nano.rough_rows + recipe.nano.apart_rows < recipe.nano.rows / 2
+    assert 0 < recipe.nano.words_rows < recipe.nano.rows / 2
     assert recipe.bt.sampling == "sequential", "easier rows come first"
