@@ -57,7 +57,7 @@ def start_voting(page: Page, url: str, name: str, **how: bool) -> None:
 
 def vote(page: Page, key: str) -> str:
     """Votes by a key; gives back which candidate stood left, which the page only now tells."""
-    page.wait_for_function("() => !document.querySelector('#vote-left').disabled")
+    page.wait_for_function("() => ![...document.querySelectorAll('.o-vote-choice')].some(one => one.disabled)")
     page.keyboard.press(key)
     reveal = page.locator("[data-vote-left]")
     reveal.wait_for()
