@@ -59,6 +59,8 @@ class Judge:
         allow_tie: offer the model a tie as an answer.
         max_new_tokens: instead of each format's own limit.
         rubrics: judge every sample under these instead of the sample's own; None keeps the sample's.
+        pick: where there are several rubrics and the judge thinks, it chooses the one that should decide and judges by
+            that alone, all in one answer; `criteria` of a call say which. As judges trained by GRPO are asked.
 
     Raises:
         ConfigError: a setting outside its range, or settings that contradict each other.
@@ -78,7 +80,10 @@ class Judge:
         allow_tie: bool = False,
         max_new_tokens: int | None = None,
         rubrics: Sequence[Rubric] | None = None,
+        pick: bool = False,
     ) -> None:
+        if pick and format == "pairwise":
+            raise ConfigError("pick: a rubric is chosen in thinking, and pairwise has none: take pairwise-thinking")
         if format != "auto" and format not in PAIR_FORMATS:
             raise ConfigError(f"format {format!r}: a judge of pairs knows auto, {', '.join(PAIR_FORMATS)}")
         if orders not in _ORDERS or isinstance(orders, bool):
@@ -103,7 +108,7 @@ class Judge:
         self.backend, self.format, self.orders, self.samples = backend, format, _ORDERS[orders], samples
         self.tie_band, self.allow_tie = tie_band, allow_tie
         self.decoding = Decoding(float(temperature), float(top_p), seed, max_new_tokens)
-        self.rubrics = None if rubrics is None else tuple(rubrics)
+        self.rubrics, self.pick = None if rubrics is None else tuple(rubrics), pick
 
     @overload
     def compare(self, sample: Sample) -> Judgment: ...
@@ -220,8 +225,10 @@ class Judge:
         questions = []
         for order in self.orders:
             shown = sample if order == "AB" else sample.swapped()
+            rubrics = self.rubrics_for(sample)
+            pick = self.pick and len(rubrics) > 1 and self.thinks_about(sample)
             rendered = get_format(self.format_for(sample)).render(
-                shown, rubrics=self.rubrics_for(sample), allow_tie=self.allow_tie
+                shown, rubrics=rubrics, allow_tie=self.allow_tie, pick=pick
             )
             questions += [self._question(sample, rendered, k, order=order) for k in range(self.samples)]
         return questions

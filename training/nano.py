@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +23,7 @@ from omnirm.nano.writer import Drawing
 from omnirm.preprocessing.types import AudioSettings, ImageSettings, Media, Policy, Settings, VideoSettings
 from omnirm.sample import Sample
 from omnirm.training.collate import MediaCollator
+from omnirm.training.settings import made, read_table
 from omnirm.training.sft import SFTSettings, train_sft
 from omnirm.types import Message, Part
 
@@ -60,7 +60,7 @@ class Recipe:
     tasks: Tasks = "all"  # instructions: which of them
     replay_every: int = 0  # judging: every so many batches one of comparing at a glance, one thing and two in turn
     mix: Mix = field(default_factory=Mix)
-    sft: SFTSettings = field(default_factory=lambda: SFTSettings(output=""))
+    sft: SFTSettings = field(default_factory=SFTSettings)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -69,13 +69,9 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: an unknown key or lesson kind.
     """
-    data = tomllib.loads(path.read_text(encoding="utf-8"))
-    mix, sft = data.pop("mix", {}), data.pop("sft", {})
-    for cls, found in ((Recipe, data), (Mix, mix), (SFTSettings, sft)):
-        known = {f.name for f in fields(cls)} - {"mix", "sft"}
-        if unknown := set(found) - known:
-            raise ConfigError(f"{path}: unknown {sorted(unknown)}; known are {sorted(known)}")
-    recipe = Recipe(**data, mix=Mix(**mix), sft=SFTSettings(output="", **sft))
+    data = read_table(path)
+    mix, sft = made(path, Mix, data.pop("mix", None), "mix"), made(path, SFTSettings, data.pop("sft", None), "sft")
+    recipe = made(path, Recipe, data, mix=mix, sft=sft)
     if recipe.tasks not in get_args(Tasks):
         raise ConfigError(f"{path}: tasks {recipe.tasks!r}: write one of {', '.join(get_args(Tasks))}")
     if recipe.lessons not in ("instructions", "judging"):
@@ -196,7 +192,7 @@ def run_stage(recipe: Recipe, root: Path) -> Path:
     if recipe.sft.sampling == "group_by_length":
         lengths = [rough_length(encoder, m, p + c) for m, p, c in (messages_of(recipe, s) for s in seeds)]
     collator = MediaCollator(encoder, build, prepare_drawn, max_tokens=1024)
-    train_sft(model, processor.tokenizer, seeds, lengths, collator, replace(recipe.sft, output=str(root / recipe.name)))
+    train_sft(model, processor.tokenizer, seeds, lengths, collator, recipe.sft, root / recipe.name)
     folder = save_checkpoint(model, processor, root / recipe.name / "final")
     write_settings(folder)
     return folder

@@ -1,66 +1,101 @@
 """Supervised fine-tuning with TRL's SFTTrainer, for text, images, video and audio, all families alike.
 
-Reads top to bottom: arguments, lengths, trainer. The data set holds light rows; the collator builds, decodes and
-encodes them in a worker, so that nothing is decoded before it is needed and nothing of a medium is ever cut.
+Reads top to bottom: settings, stored rows (`train_sft_rows`), trainer. The data set holds light rows; the collator
+builds, decodes and encodes them in a worker, so that nothing is decoded before it is needed and nothing of a medium is
+ever cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omnirm.backends.hf_inputs import Conversation
 from omnirm.errors import ConfigError
-from omnirm.training.collate import MediaCollator
+from omnirm.training.backbone import with_backbone
+from omnirm.training.collate import MediaCollator, checked_lengths
+from omnirm.training.models import Trainable, preparer
+from omnirm.training.rows import SFTRow
+from omnirm.training.settings import TrainSettings, freeze, make_optimizer, newest_checkpoint, trainer_arguments
 
 
-@dataclass(frozen=True, slots=True)
-class SFTSettings:
-    """What a recipe file may set. Defaults are the papers': 1e-5, cosine, warm-up 0.1, one epoch, 2 x 8 rows a step."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SFTSettings(TrainSettings):
+    """What a recipe file may set. Defaults are the papers': 1e-5, cosine, warm-up 0.1, one epoch, 2 x 8 rows a step.
 
-    output: str
-    learning_rate: float = 1e-5
-    batch_size: int = 2
-    accumulation: int = 8
-    epochs: float = 1.0
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    adam_beta2: float = 0.999
-    schedule: str = "cosine"
-    sampling: str = "group_by_length"  # or random, or sequential for a curriculum
-    min_lr_rate: float = 0.0
-    balance: float = 0.0  # see `balanced_loss`: 0 counts every token alike, 1 every row
-    optimizer: str = "adamw"  # or muon: see omnirm.training.muon
-    muon_lr: float = 0.02
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    save_steps: int = 500
-    log_steps: int = 20
-    workers: int = 1
-    seed: int = 0
-    report_to: str = "none"
+    balance: see `token_weights`; 0 counts every token alike, 1 every row.
+    """
+
+    sampling: str = "group_by_length"
+    balance: float = 0.0
+
+    def __post_init__(self) -> None:
+        TrainSettings.__post_init__(self)
+        if not 0 <= self.balance <= 1:
+            raise ConfigError(f"balance = {self.balance}: give 0 (every token counts alike) to 1 (every row)")
 
 
-def balanced_loss(logits: Any, labels: Any, balance: float) -> Any:
-    """Cross-entropy in which a token of a row with n taught tokens weighs n ** -balance, divided by the sum of weights.
+def token_weights(taught: Any, balance: float) -> Any:
+    """What the tokens of a batch count: in a row with n taught tokens n ** -balance each, scaled to a mean of 1.
 
     Prompt switching mixes answers of a hundred tokens (thinking) with answers of one (a verdict alone), which drown
     where every token weighs alike (balance 0). With balance 1 every row weighs alike.
 
     Args:
-        logits: [B, L, V].
-        labels: [B, L], -100 where nothing is taught.
+        taught: [B, L], true where a token is taught.
         balance: 0 to 1.
-    """
-    import torch
 
-    labels = labels[:, 1:]
-    taught = labels != -100
-    weights = taught.sum(dim=1, keepdim=True).clamp(min=1).to(logits.dtype).pow(-balance).expand_as(labels)[taught]
-    losses = torch.nn.functional.cross_entropy(logits[:, :-1][taught].float(), labels[taught], reduction="none")
-    return (losses * weights).sum() / weights.sum().clamp(min=1e-9)
+    Returns:
+        [B, L], 0 where nothing is taught.
+    """
+    weights = taught.sum(dim=1, keepdim=True).clamp(min=1).float().pow(-balance) * taught
+    return weights * (taught.sum() / weights.sum().clamp(min=1e-9))
+
+
+def train_sft_rows(
+    trainable: Trainable,
+    rows: Sequence[SFTRow],
+    settings: SFTSettings,
+    output: Path,
+    *,
+    max_tokens: int = 4096,
+    resume: bool = True,
+    callbacks: Sequence[Any] = (),
+) -> Any:
+    """Trains the model in place on stored rows and returns the trainer. Only the completions are learned.
+
+    Args:
+        trainable: the model, with adapters or without.
+        rows: prompts with the answer to learn; media are still references.
+        settings: see `SFTSettings`.
+        output: folder of the checkpoints.
+        max_tokens: of a prompt with its answer; a longer row is an error, nothing is cut.
+        resume: continue from the newest checkpoint in `output` where there is one.
+        callbacks: more trainer callbacks.
+
+    Raises:
+        SampleError: before anything is trained, for a row that teaches nothing or whose text is over `max_tokens`; in
+            a batch, for a row that is over it with its media.
+    """
+    encoder = trainable.encoder
+    lengths = checked_lengths(encoder, rows, max_tokens)
+    collator = MediaCollator(encoder, conversations(rows), preparer(trainable.settings), max_tokens)
+    numbers, tokenizer = range(len(rows)), trainable.processor.tokenizer
+    return train_sft(
+        trainable.model, tokenizer, numbers, lengths, collator, settings, output, resume=resume, callbacks=callbacks
+    )
+
+
+def conversations(rows: Sequence[SFTRow]) -> Callable[[int], Conversation]:
+    """What makes a conversation to learn of a row's number, for `MediaCollator`."""
+
+    def build(number: int) -> Conversation:
+        row = rows[number]
+        return Conversation(row.prompt.messages, (), row.prompt.prefill, row.completion)
+
+    return build
 
 
 def train_sft(
@@ -70,109 +105,59 @@ def train_sft(
     lengths: Sequence[int] | None,
     collator: MediaCollator,
     settings: SFTSettings,
+    output: Path,
     resume: bool = True,
     callbacks: Sequence[Any] = (),
 ) -> Any:
     """Trains the model in place and returns the trainer.
 
     Args:
-        model: any model whose forward takes the collator's batch and returns logits.
+        model: any model whose forward takes the collator's batch and returns logits, with adapters or without.
         tokenizer: its tokenizer (only for saving and the padding id).
         rows: what the collator's `build` understands: JSON-ready values.
         lengths: estimated tokens of each row, for batches of rows of similar length; None with other samplings.
         collator: encodes rows with labels.
         settings: see `SFTSettings`.
-        resume: continue from the newest checkpoint in `settings.output` where there is one.
+        output: folder of the checkpoints.
+        resume: continue from the newest checkpoint in `output` where there is one.
         callbacks: more trainer callbacks.
     """
     from datasets import Dataset
-    from transformers import Trainer
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
-    class OmniSFTTrainer(SFTTrainer):
-        """TRL's fused head looks for a backbone apart from the head; the Omni thinkers have none: their own loss."""
+    class BalancedSFTTrainer(SFTTrainer):
+        """TRL's trainer and loss; a token counts as much as its row lets it."""
 
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            inputs = {**inputs, "use_cache": False}
-            if settings.balance > 0:
-                labels = inputs.pop("labels")
-                outputs = model(**inputs)
-                loss = balanced_loss(outputs.logits, labels, settings.balance)
-                if num_items_in_batch is not None:  # micro-batches of a step by their share of its tokens
-                    ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-                    loss = loss * (labels[:, 1:] != -100).sum() / num_items_in_batch * ranks
-                return (loss, outputs) if return_outputs else loss
-            loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
-            balance = getattr(outputs, "aux_loss", None)  # of experts; the model adds it whole to every micro-batch
-            if balance is not None and num_items_in_batch is not None:
-                over = 1 - 1 / self.current_gradient_accumulation_steps
-                loss = loss - over * self.router_aux_loss_coef * balance.to(loss.device)
-            return (loss, outputs) if return_outputs else loss
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            def balanced(**batch: Any) -> Any:
+                outputs = model(**batch)
+                if batch.get("fused_lm_head"):
+                    outputs.log_probs = outputs.log_probs * token_weights(outputs.label_mask, settings.balance)
+                return outputs
 
-    steps = max(1, int(len(rows) * settings.epochs) // (settings.batch_size * settings.accumulation))
+            return super().compute_loss(balanced if settings.balance else model, inputs, *args, **kwargs)
+
+    with_backbone(model.get_base_model() if hasattr(model, "peft_config") else model)
+    freeze(model, settings.freeze)
     arguments = SFTConfig(
-        output_dir=settings.output,
-        learning_rate=settings.learning_rate,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs,
-        warmup_steps=int(steps * settings.warmup),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        adam_beta2=settings.adam_beta2,
-        lr_scheduler_type=settings.schedule,
-        lr_scheduler_kwargs={"min_lr_rate": settings.min_lr_rate}
-        if settings.schedule == "cosine_with_min_lr"
-        else None,
-        bf16=settings.bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        save_steps=settings.save_steps,
-        save_total_limit=2,
-        logging_steps=settings.log_steps,
-        dataloader_num_workers=settings.workers,
-        dataloader_prefetch_factor=4 if settings.workers else None,
+        **trainer_arguments(settings, output, len(rows)),
         train_sampling_strategy=settings.sampling,
         length_column_name="length",
-        remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        report_to=settings.report_to,
-        disable_tqdm=None,
     )
     columns = {"row": list(rows)} | ({"length": list(lengths)} if lengths is not None else {})
     data = Dataset.from_dict(columns)
-    own_loss = getattr(model, "base_model", None) is model
-    if settings.balance > 0 and (not own_loss or hasattr(model, "num_experts")):
-        kind = type(model).__name__
-        raise ConfigError(f"balance = {settings.balance} works with Qwen2.5-Omni only; set it to 0 for {kind}")
-    trainer = (OmniSFTTrainer if own_loss else SFTTrainer)(
+    trainer = BalancedSFTTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
         data_collator=lambda batch: collator([item["row"] for item in batch]),
         processing_class=tokenizer,
         callbacks=list(callbacks),
-        optimizers=(_optimizer(model, settings), None),
+        optimizers=(make_optimizer(model, settings), None),
     )
     # Qwen3-VL says it takes no token count; TRL divides by it itself, so that every taught token of a step counts alike
     trainer.model_accepts_loss_kwargs = True
-    last = get_last_checkpoint(settings.output) if resume and Path(settings.output).is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=newest_checkpoint(output) if resume else None)
     return trainer
-
-
-def _optimizer(model: Any, settings: SFTSettings) -> Any:
-    """None lets the trainer make its AdamW."""
-    if settings.optimizer == "adamw":
-        return None
-    if settings.optimizer != "muon":
-        raise ConfigError(f"optimizer {settings.optimizer!r}: write adamw or muon")
-    from omnirm.training.muon import MuonAdamW, muon_groups
-
-    groups = muon_groups(model, settings.learning_rate, settings.muon_lr)
-    return MuonAdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)

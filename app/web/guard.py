@@ -69,14 +69,22 @@ class Guard:
         hosts: Names that the server answers to; empty for any. It keeps other pages' scripts from reaching a server on
             this machine under a name of their own (DNS rebinding).
         scripts: Hashes of the scripts that a page may put in itself, as a content security policy names them.
+        first: Markup that stands in the page until its scripts have made the rest.
     """
 
     def __init__(
-        self, app: App, *, media: MediaStore, uploads: Uploads, hosts: Sequence[str] = (), scripts: Sequence[str] = ()
+        self,
+        app: App,
+        *,
+        media: MediaStore,
+        uploads: Uploads,
+        hosts: Sequence[str] = (),
+        scripts: Sequence[str] = (),
+        first: str = "",
     ) -> None:
         self._app, self._media, self._uploads = app, media, uploads
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._scripts = " ".join(scripts)
+        self._scripts, self._first = " ".join(scripts), first.encode()
         self._folders: tuple[Path, ...] = (uploads.folder.resolve(),)
         self._most_upload = _FILES_AT_ONCE * media.limits.max_bytes + 2**20
 
@@ -91,7 +99,8 @@ class Guard:
         uploading = refusal is None and path == f"{API}upload" and scope["method"] == "POST"
         if uploading and not await asyncio.to_thread(self._uploads.take, headers.length or 0):
             refusal = Refusal(503, "There are too many uploads at this moment. Try again in two minutes.")
-        answer = _Answer(send, is_file=path.startswith((f"{API}file=", f"{API}file/")), scripts=self._scripts)
+        is_file = path.startswith((f"{API}file=", f"{API}file/"))
+        answer = _Answer(send, is_file=is_file, scripts=self._scripts, first=self._first)
         if refusal is not None:
             await _drain(receive, headers.length)
             await answer.refuse(refusal)
@@ -207,8 +216,8 @@ async def _drain(receive: Receive, length: int | None) -> None:
 class _Answer:
     """The way back: adds the headers, and gives the scripts of a page the one-time word that lets them run."""
 
-    def __init__(self, send: Send, *, is_file: bool, scripts: str = "") -> None:
-        self._send, self._is_file, self._scripts = send, is_file, scripts
+    def __init__(self, send: Send, *, is_file: bool, scripts: str = "", first: bytes = b"") -> None:
+        self._send, self._is_file, self._scripts, self._first = send, is_file, scripts, first
         self._start: Message | None = None
         self._page: list[bytes] = []
 
@@ -238,6 +247,7 @@ class _Answer:
     async def _finish_page(self, start: Message) -> None:
         nonce = secrets.token_urlsafe(18)
         page = b"".join(self._page).replace(b"<script", f'<script nonce="{nonce}"'.encode())
+        page = page.replace(b"<gradio-app", self._first + b"<gradio-app", 1)
         changed = (b"content-length", b"cache-control", b"etag")
         headers = [(k, v) for k, v in start["headers"] if k not in changed]
         headers += [(b"content-length", str(len(page)).encode()), (b"cache-control", b"no-store")]

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from omnirm.app.web.rendering import render
+
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _SELECTOR = re.compile(r"[^{}]*:is\([^{}]*(?=\{)")
 _IS = re.compile(r":is\(((?:[^()]|\([^()]*\))*)\)")
@@ -88,6 +90,11 @@ def _written_out(selectors: str) -> list[str]:
 def head() -> str:
     """What goes into the page's head: our own scripts, word for word."""
     return "\n".join(f"<script>{script}</script>" for script in _scripts())
+
+
+def first_screen() -> str:
+    """What is seen at once, before the scripts of the page have made its widgets; it goes when they are there."""
+    return render("first_screen.html", head=render("page_head.html"))
 
 
 def script_hashes() -> list[str]:

@@ -67,7 +67,7 @@ def create_app(
     from fastapi import FastAPI
 
     from omnirm.app.web.guard import Guard
-    from omnirm.app.web.look import dressed, script_hashes
+    from omnirm.app.web.look import dressed, first_screen, script_hashes
     from omnirm.app.web.own_files import only_own_files
 
     demo = (page or _page)(studio)
@@ -105,7 +105,8 @@ def create_app(
         **dressed(),
     )
     only_own_files(demo, studio.media.uploads, [studio.media.folder])
-    app.add_middleware(Guard, media=studio.media, uploads=uploads, hosts=hosts, scripts=script_hashes())
+    look: dict[str, Any] = {"scripts": script_hashes(), "first": first_screen()}
+    app.add_middleware(Guard, media=studio.media, uploads=uploads, hosts=hosts, **look)
     return app
 
 

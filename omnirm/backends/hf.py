@@ -8,7 +8,7 @@ whatever it is batched with. Knows neither prompts nor parsers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from omnirm.backends.base import Capabilities
@@ -22,6 +22,18 @@ from omnirm.backends.hf_steps import StepLog, StopTexts, sample_processor
 from omnirm.errors import BackendError, CapabilityError, ConfigError
 from omnirm.preprocessing.types import MediaError, Policy, Settings
 from omnirm.types import Completion, Part, Request
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCompletion(Completion):
+    """A completion with its tokens, for those who train on it.
+
+    token_ids: of the text, with the end token where the model wrote one. chosen: for each of them, was it the model's
+        choice? False where the request's fixed text was put in its place.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    chosen: tuple[bool, ...] = ()
 
 
 class HFBackend:
@@ -61,30 +73,59 @@ class HFBackend:
         name: str | None = None,
     ) -> None:
         import torch
+
+        path = str(name_or_path)
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model, processor = load_checkpoint(
+            path,
+            where,
+            torch_dtype(dtype, where),
+            allow_pickle=allow_pickle,
+            allow_remote_code=allow_remote_code,
+            revision=revision,
+        )
+        self.revision = checkpoint_revision(path, model)
+        self._take(model, processor, settings or checkpoint_settings(path, processor), name or path, batch_size, policy)
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        processor: Any,
+        settings: Settings,
+        *,
+        name: str = "model",
+        batch_size: int = 8,
+        policy: Policy | None = None,
+        tokens: bool = False,
+    ) -> HFBackend:
+        """A backend on a model that is loaded already, e.g. one in training; its `revision` is "".
+
+        With `tokens`, completions are `TokenCompletion`. The model's generation settings become the backend's (greedy, no penalties). Whoever owns the model sees to its
+        mode: in training mode, dropout would be at work.
+        """
+        backend = cls.__new__(cls)
+        backend.revision = ""
+        backend._take(model, processor, settings, name, batch_size, policy)
+        backend._tokens = tokens
+        return backend
+
+    def _take(
+        self, model: Any, processor: Any, settings: Settings, name: str, batch_size: int, policy: Policy | None
+    ) -> None:
         from transformers import GenerationConfig
 
         from omnirm.preprocessing import MediaCache
 
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size}: must be at least 1")
-        path = str(name_or_path)
-        self.name = name or path
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = torch_dtype(dtype, self.device)
-        self.batch_size = batch_size
+        self.name, self.model, self.processor, self.settings = name, model, processor, settings
+        weight = next(model.parameters())
+        self.device, self.dtype = str(weight.device), weight.dtype
+        self.batch_size, self._tokens = batch_size, False
         self.policy = policy or Policy()
         self.cache = MediaCache()
-        self.model, self.processor = load_checkpoint(
-            path,
-            self.device,
-            self.dtype,
-            allow_pickle=allow_pickle,
-            allow_remote_code=allow_remote_code,
-            revision=revision,
-        )
         self.encoder = InputEncoder(self.processor)
-        self.settings = settings or checkpoint_settings(path, self.processor)
-        self.revision = checkpoint_revision(path, self.model)
         context = int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 32768))
         self.capabilities = Capabilities(self.encoder.modalities, logprobs=True, context=context)
         tokenizer = self.processor.tokenizer
@@ -239,7 +280,7 @@ class HFBackend:
             least = [beginnings.of(ids, c.media) for ids, c in zip(_unpadded(inputs), conversations, strict=True)]
         return [
             replace(
-                self._completion(row, ids, request, lengths[row], log, stops),
+                self._completion(row, ids, request, lengths[row], log, stops, forced),
                 computed_prompt_tokens=computed[row],
                 least_prompt_tokens=least[row],
             )
@@ -258,7 +299,14 @@ class HFBackend:
         return output[:, inputs["input_ids"].shape[1] :].tolist()
 
     def _completion(
-        self, row: int, ids: list[int], request: Request, prompt_tokens: int, log: StepLog, stops: StopTexts
+        self,
+        row: int,
+        ids: list[int],
+        request: Request,
+        prompt_tokens: int,
+        log: StepLog,
+        stops: StopTexts,
+        forced: ForcedText,
     ) -> Completion:
         ids = ids[: request.max_new_tokens]
         ended = next((i for i, t in enumerate(ids) if t in self._ends), None)
@@ -272,7 +320,11 @@ class HFBackend:
         at_end = ended == len(kept) and stopped != len(kept)  # behind a stop text it is only what fills up the row
         logged = ids[: len(kept) + at_end]  # with the end token, whose text is "": P(Yes) may stand there
         logprobs = log.token_logprobs(row, logged, text) if request.track else ()
-        return Completion(text, reason, prompt_tokens, len(kept), logprobs)
+        if not self._tokens:
+            return Completion(text, reason, prompt_tokens, len(kept), logprobs)
+        fixed = forced.at(row)
+        chosen = tuple(place not in fixed for place in range(len(logged)))
+        return TokenCompletion(text, reason, prompt_tokens, len(kept), logprobs, token_ids=tuple(logged), chosen=chosen)
 
     def _to_device(self, value: Any) -> Any:
         import torch

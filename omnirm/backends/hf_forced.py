@@ -22,6 +22,11 @@ class ForcedText:
         self._open = {row: r.forced for row, r in enumerate(requests) if r.forced is not None}
         self._rest: dict[int, list[list[int]]] = {}  # what may stand at each coming place
         self._answers = {row: self._singles(requests[row].track) for row in self._open}
+        self._fixed: dict[int, set[int]] = {}
+
+    def at(self, row: int) -> frozenset[int]:
+        """Places of the new tokens that were put there, the answer itself not among them."""
+        return frozenset(self._fixed.get(row, ()))
 
     def _singles(self, answers: Sequence[str]) -> list[int]:
         found = [self._tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
@@ -43,6 +48,8 @@ class ForcedText:
         for row, places in self._rest.items():
             if places:
                 allowed = places.pop(0)
+                if len(allowed) == 1:
+                    self._fixed.setdefault(row, set()).add(input_ids.shape[1] - self._start)
                 kept = scores[row, allowed].clamp(min=-1e30)
                 scores = scores.clone()
                 scores[row] = float("-inf")

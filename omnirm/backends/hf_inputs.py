@@ -136,6 +136,15 @@ class InputEncoder:
             raise BackendError("this model's vocabulary makes special tokens of ordinary text; it cannot judge safely")
         return ids
 
+    def answer_ids(self, text: str) -> list[int]:
+        """Ids of an answer to learn, closed by the end-of-turn token.
+
+        What a judge wrote may quote a candidate: `<think>` and the like are tokens as when judging, special tokens
+        (ends of turns, places of media) are plain text.
+        """
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id]
+
     def _render(self, conversation: Conversation) -> tuple[str, list[tuple[str, list[int], bool]]]:
         """The chat template's text with markers, and what stands behind each marker: (kind, ids, supervised)."""
         bank: list[tuple[list[int], bool]] = []
@@ -163,7 +172,7 @@ class InputEncoder:
         if conversation.prefill:
             text += mark(self.text_ids(conversation.prefill), False)
         if conversation.completion is not None:
-            text += mark([*self.text_ids(conversation.completion), self.tokenizer.eos_token_id], True)
+            text += mark(self.answer_ids(conversation.completion), True)
         return text, bank  # type: ignore[return-value]
 
     def _templated(self, turns: list[dict[str, Any]]) -> str:
@@ -265,15 +274,16 @@ class _Remembering:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._known: dict[str, Any] = {}
+        self._known: dict[tuple[Any, ...], Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
     def __call__(self, text: str, **kwargs: Any) -> Any:
-        if text not in self._known:
-            self._known[text] = self._tokenizer(text, **kwargs)
-        return self._known[text]
+        key = (text, *sorted(kwargs.items()))
+        if key not in self._known:
+            self._known[key] = self._tokenizer(text, **kwargs)
+        return self._known[key]
 
 
 class _SegmentTokenizer:

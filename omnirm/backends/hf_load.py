@@ -6,13 +6,14 @@ For `hf.py`. Media settings that go with a checkpoint are read here too. Knows n
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from omnirm.errors import BackendError, ConfigError, UnsafeCheckpoint
+from omnirm.errors import BackendError, ConfigError, MissingExtra, UnsafeCheckpoint
 from omnirm.preprocessing.types import AudioSettings, ImageSettings, Settings, VideoSettings
 
 #: full checkpoints whose text-generating part is a class of its own
@@ -38,9 +39,18 @@ def torch_dtype(name: str | None, device: str) -> Any:
 
 
 def load_checkpoint(
-    path: str, device: str, dtype: Any, *, allow_pickle: bool, allow_remote_code: bool, revision: str | None
+    path: str,
+    device: str,
+    dtype: Any,
+    *,
+    allow_pickle: bool,
+    allow_remote_code: bool,
+    revision: str | None,
+    quantize: str = "",
 ) -> tuple[Any, Any]:
     """Model (evaluation mode, on the device) and processor of a folder or hub name.
+
+    `quantize` is `4bit` for weights in NF4 (of bitsandbytes), to train adapters on them.
 
     Raises:
         UnsafeCheckpoint: pickled weights or remote code, and not allowed.
@@ -57,7 +67,12 @@ def load_checkpoint(
         cls = getattr(transformers, _THINKERS.get(config.model_type, "AutoModelForMultimodalLM"))
         processor = transformers.AutoProcessor.from_pretrained(path, **common)
         model, info = cls.from_pretrained(
-            path, dtype=dtype, use_safetensors=None if allow_pickle else True, output_loading_info=True, **common
+            path,
+            dtype=dtype,
+            use_safetensors=None if allow_pickle else True,
+            output_loading_info=True,
+            **_quantized(quantize, device, dtype),
+            **common,
         )
     except Exception as error:  # damaged files: JSON, tokenizers and safetensors raise errors with no common parent
         raise load_error(path, error, allow_pickle) from error
@@ -68,7 +83,20 @@ def load_checkpoint(
         )
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise BackendError(f"{path}: {type(processor).__name__} is no Qwen-Omni or Qwen-VL processor; those can judge")
-    return model.to(device).eval(), processor
+    return (model if quantize else model.to(device)).eval(), processor
+
+
+def _quantized(quantize: str, device: str, dtype: Any) -> dict[str, Any]:
+    if not quantize:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtra("weights in 4 bits need the package 'bitsandbytes': pip install bitsandbytes")
+    import transformers
+
+    config = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def refuse_pickle(path: str) -> None:

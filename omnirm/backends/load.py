@@ -34,6 +34,21 @@ def has_nano() -> bool:
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
+def checkpoint_path(name: str) -> str:
+    """Folder or hub name of the checkpoint behind a model's name.
+
+    Raises:
+        BackendError: the embedded model is not installed.
+    """
+    if name != NANO:
+        return name.removeprefix("hf:")
+    if not has_nano():
+        raise BackendError(
+            f"the weights of nano are not in {nano_folder()}: reinstall omnirm, or name another model with --model"
+        )
+    return str(nano_folder())
+
+
 def load_backend(name: str, **options: Any) -> Backend:
     """Loads a model by name.
 
@@ -55,12 +70,8 @@ def load_backend(name: str, **options: Any) -> Backend:
         return _import(kind)(rest or "always-a")
     given = {key: value for key, value in options.items() if value is not None}
     if name == NANO:
-        if not has_nano():
-            raise BackendError(
-                f"the weights of nano are not in {nano_folder()}: reinstall omnirm, or name another model with --model"
-            )
-        return _import("hf")(str(nano_folder()), name=NANO, **given)
-    return _import("hf")(rest if kind == "hf" and rest else name, **given)
+        given["name"] = NANO
+    return _import("hf")(checkpoint_path(name), **given)
 
 
 def _import(kind: str) -> Any:

@@ -53,6 +53,11 @@ def parse_criteria(thinking: str, rubrics: Sequence[Rubric] = ()) -> tuple[Crite
     return tuple(analyses)
 
 
+def count_blocks(thinking: str) -> int:
+    """How many `<criteria i>` blocks are opened, readable or not."""
+    return len(_BLOCK.findall(thinking))
+
+
 def _which(index: int, name: str, names: Sequence[str]) -> int | None:
     """The given rubric that a block is about: by number where the name agrees, else by name, else by number."""
     in_range = 0 <= index < len(names)

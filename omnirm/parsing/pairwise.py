@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnirm.parsing.criteria import parse_criteria
+from omnirm.parsing.criteria import count_blocks, parse_criteria
 from omnirm.parsing.marked import closing_value, last_line
 from omnirm.parsing.thinking import finished, split_thinking
 from omnirm.types import Letter, PairVerdict, ParseFailure, Rubric
@@ -23,6 +23,7 @@ def parse_pair(
     thinking: bool,
     allow_tie: bool = False,
     rubrics: Sequence[Rubric] = (),
+    pick: bool = False,
 ) -> PairVerdict | ParseFailure:
     """Reads a verdict.
 
@@ -36,6 +37,7 @@ def parse_pair(
         thinking: the text opens with `<think>`; otherwise it is the verdict line alone.
         allow_tie: `tie` is a verdict.
         rubrics: those shown by number; analyses are matched to them.
+        pick: the thinking must hold exactly one block, of one of them; anything else is `malformed`.
 
     Returns:
         The verdict, or why there is none: `truncated`, `missing`, `ambiguous`, `malformed`, `backend_error`.
@@ -59,4 +61,7 @@ def parse_pair(
     if nonce in before or (not thinking and before):
         return ParseFailure("malformed", "more than the verdict line", text)
     criteria = parse_criteria(thought, rubrics) if thinking else ()
+    if pick and (count_blocks(thought) != 1 or len(criteria) != 1 or criteria[0].rubric not in rubrics):
+        found = f"{count_blocks(thought)} blocks" if count_blocks(thought) != 1 else "a block of no listed criterion"
+        return ParseFailure("malformed", f"{found} where one criterion of the list was to be chosen", text)
     return PairVerdict(_LETTERS[value], criteria, thought, (span[0], span[1]))

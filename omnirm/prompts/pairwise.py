@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omnirm.errors import SampleError
+from omnirm.errors import ConfigError, SampleError
 from omnirm.parsing.pairwise import parse_pair
 from omnirm.prompts import render as r
 from omnirm.prompts.rendered import Rendered
@@ -31,6 +31,7 @@ class Pairwise:
         *,
         rubrics: Sequence[Rubric] = (),
         allow_tie: bool = False,
+        pick: bool = False,
         salt: str = "",
         **unknown: Any,
     ) -> Rendered:
@@ -40,17 +41,22 @@ class Pairwise:
             sample: two candidates.
             rubrics: criteria to judge under, shown by number; none lets the judge find its own.
             allow_tie: `[[tie]]` is an answer.
+            pick: the judge chooses the one rubric that should decide and judges by it alone.
             salt: see `omnirm.prompts.render.make_key`.
 
         Raises:
             SampleError: not two candidates.
+            ConfigError: `pick` without thinking or without rubrics.
         """
         r.no_more(self.name, unknown)
+        if pick and not (self.thinking and rubrics):
+            raise ConfigError(f"{self.name}: pick chooses one of given rubrics by thinking; give rubrics, and think")
         if len(sample.candidates) != 2:
             raise SampleError(f"sample {sample.id}: {len(sample.candidates)} candidates; {self.name} judges two")
         listing = r.rubric_list(rubrics)
         key = r.make_key(sample, (listing,), salt=salt)
-        tags = ("given" if rubrics else "free", *(("tie",) if allow_tie else ()))
+        tie = ("tie",) if allow_tie else ()
+        tags = ("given" if rubrics else "free", *tie)
         slots: dict[str, r.Slot] = {
             "key": key,
             "prompt": r.conversation(sample.prompt, key),
@@ -60,7 +66,10 @@ class Pairwise:
         }
         system = "pairwise_thinking" if self.thinking else "pairwise"
         return Rendered(
-            messages=(Message("system", r.fill(system, {}, tags)), Message("user", r.fill("user_pair", slots, tags))),
+            messages=(
+                Message("system", r.fill(system, {}, ("pick", *tie) if pick else tags)),
+                Message("user", r.fill("user_pair", slots, tags)),
+            ),
             prefill="<think>" if self.thinking else f"Verdict {key}: [[",
             nonce=key,
             template_hash=r.template_hash(system, "user_pair"),
@@ -72,6 +81,7 @@ class Pairwise:
             rubrics=tuple(rubrics),
             allow_tie=allow_tie,
             thinking=self.thinking,
+            pick=pick,
         )
 
     def parse(self, rendered: Rendered, text: str, finish_reason: str) -> PairVerdict | ParseFailure:
@@ -83,4 +93,5 @@ class Pairwise:
             thinking=rendered.thinking,
             allow_tie=rendered.allow_tie,
             rubrics=rendered.rubrics,
+            pick=rendered.pick,
         )

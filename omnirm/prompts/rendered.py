@@ -29,6 +29,7 @@ class Rendered:
         rubrics: the numbered rubrics that the prompt shows, in order.
         allow_tie: a tie is an answer.
         thinking: the answer opens with thinking.
+        pick: the judge chooses one of the rubrics and judges by it alone.
         asked: how many things were asked for (rubric planning), else 0.
     """
 
@@ -44,6 +45,7 @@ class Rendered:
     rubrics: tuple[Rubric, ...] = field(default=())
     allow_tie: bool = False
     thinking: bool = False
+    pick: bool = False
     asked: int = 0
 
     def request(self, **overrides: Any) -> Request:

@@ -42,7 +42,7 @@ class ScaledJudge:
             own, except with `single`.
         planner: proposes the rubrics; not needed for `single`.
         strategy: `single` (the judge alone), `vote` (majority over rubrics, one vote each, ties explicit), `selected`
-            (the judgment under the most critical rubric), `combined` (the three most critical in one judgment),
+            (the judgment under the most critical rubric; a judge with `pick` chooses it while judging), `combined` (the three most critical in one judgment),
             `meta` (the judgment under the rubric with the highest meta-reward).
         meta: refiner, DisRM and function for `meta`. Responses are refined by the judge's comments, so the judge must
             think: format `pairwise-thinking`, or `auto` on text.
@@ -79,6 +79,8 @@ class ScaledJudge:
             raise ConfigError("strategy meta refines by the judge's comments, and pairwise has none: pairwise-thinking")
         if strategy != "single":
             check_judge(judge)
+        if judge.pick and strategy not in ("single", "selected"):
+            raise ConfigError(f"strategy {strategy} judges under rubrics of its own choice: give a judge without pick")
         if strategy != "vote" and (stop_when_settled or stop_at is not None):
             raise ConfigError(f"strategy {strategy} has no vote that could be stopped: leave that out, or take vote")
         if stop_at is not None and not 0.5 < stop_at <= 1:
@@ -146,7 +148,9 @@ class ScaledJudge:
         return ""
 
     def _scale(self, states: list[_State]) -> None:
-        if self.strategy in ("selected", "combined"):
+        if self.strategy == "selected" and self.judge.pick:  # selection and judgment in one answer
+            self._judge(states, [[(0, state.planned.rubrics)] for state in states])
+        elif self.strategy in ("selected", "combined"):
             count = 1 if self.strategy == "selected" else COMBINED
             found = select(
                 self.judge.backend,

@@ -308,7 +308,7 @@ def test_a_recipe_with_changes(tmp_path: Path) -> None:
         (LEAST, ["nano.rows=100"], r"a table \[nano\] go together"),
         (LEAST, ["data=nano", "nano.rows=3"], "at least one batch"),
         (LEAST, ["data=nano", "nano.first_seed=3"], r"\['rows'\] must be given"),
-        (LEAST, ["bt.sampling=backwards"], "'backwards': write random or sequential"),
+        (LEAST, ["bt.sampling=backwards"], "'backwards': write random, sequential"),
         (LEAST, ["bt.optimizer=adam"], "'adam': write adamw or muon"),
     ],
 )

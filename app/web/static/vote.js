@@ -277,8 +277,10 @@
   let cast = 0, castOn = null;
 
   document.addEventListener("click", (event) => {
-    if (!(event.target instanceof Element) || !event.target.closest(VOTES)) return;
-    const pair = document.querySelector("[data-vote-pair]");
+    if (!(event.target instanceof Element)) return;
+    if (event.target.closest("#vote-undo")) castOn = null;
+    if (!event.target.closest(VOTES)) return;
+    const pair = document.querySelector("[data-vote-pair]")?.dataset.votePair;
     if (pair === castOn && Date.now() - cast < 1000) {
       event.preventDefault();
       event.stopImmediatePropagation();
