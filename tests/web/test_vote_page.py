@@ -169,20 +169,6 @@ def test_the_judge_is_told_after_the_vote_and_counted(page: Page, studio_server)
     rows.filter(has_text="Fay").filter(has_text="judge").first.wait_for()
 
 
-def test_pairs_can_be_uploaded(page: Page, studio_server, tmp_path: Path) -> None:
-    file = tmp_path / "sums.jsonl"
-    rows = [{"id": str(i), "prompt": f"{i} + 1?", "candidates": [str(i + 1), "no idea"]} for i in range(3)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not JSON\n")
-    visit(page, studio_server.url, "Vote")
-    give_file(page, "vote-upload", file)
-    page.get_by_text("3 pairs taken in").wait_for()
-    assert "sums:4" in page.locator("#vote-notice").inner_text()
-    box(page, "vote-name").fill("Gil")
-    page.locator("#vote-start").click()
-    page.locator("[data-vote-pair]").wait_for()
-    assert "Pair 1 of 3" in page.locator("#vote-progress").inner_text()
-
-
 def test_what_is_missing_is_said_in_a_sentence(page: Page, studio_server, tmp_path: Path) -> None:
     visit(page, studio_server.url, "Vote")
     box(page, "vote-name").fill("")
@@ -204,3 +190,18 @@ def test_votes_of_two_people_are_compared(page: Page, studio_server, open_page: 
     one.locator("#vote-agreement button").first.click()
     rows = one.locator(".o-vote-table tbody tr")
     rows.filter(has_text="Hal").filter(has_text="Ida").filter(has_text="100 %").first.wait_for()
+
+
+# Last: the set that is uploaded is the newest, which everybody is offered first afterwards.
+def test_pairs_can_be_uploaded(page: Page, studio_server, tmp_path: Path) -> None:
+    file = tmp_path / "sums.jsonl"
+    rows = [{"id": str(i), "prompt": f"{i} + 1?", "candidates": [str(i + 1), "no idea"]} for i in range(3)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not JSON\n")
+    visit(page, studio_server.url, "Vote")
+    give_file(page, "vote-upload", file)
+    page.get_by_text("3 pairs taken in").wait_for()
+    assert "sums:4" in page.locator("#vote-notice").inner_text()
+    box(page, "vote-name").fill("Gil")
+    page.locator("#vote-start").click()
+    page.locator("[data-vote-pair]").wait_for()
+    assert "Pair 1 of 3" in page.locator("#vote-progress").inner_text()
