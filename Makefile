@@ -22,7 +22,7 @@ TESTS := $(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-browser check lint install bench-preprocessing bench-judging nano constraints clean
+.PHONY: help demo test test-slow test-browser check lint install bench-preprocessing bench-judging bench-training nano constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-preprocessing: $(VENV)/.dev ## Compare the speed of preprocessing with qwe
 
 bench-judging: $(VENV)/.dev ## Measure one call for many rubrics on a pair against a call for each
 	@$(QUIET) $(BIN)/python tests/benchmarks/bench_judging.py $(ARGS)
+
+bench-training: $(VENV)/.dev ## Compare our training steps with those of TRL's own trainers
+	@$(QUIET) $(BIN)/python tests/benchmarks/training_cost.py $(ARGS)
 
 nano: $(VENV)/.dev ## Train the embedded model anew, in five stages that resume
 	$(QUIET) $(BIN)/python -m omnirm.training.nano $(NANO:%=training/recipes/%.toml) $(ARGS)

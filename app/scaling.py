@@ -5,7 +5,7 @@ For the CLI and the web app, like `service.py`. Heavy libraries are imported whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -79,12 +79,12 @@ def check(options: ScalingOptions, judging: JudgeOptions) -> None:
 
 
 def make_scaled_judge(
-    model: ModelOptions, judging: JudgeOptions, options: ScalingOptions
+    model: ModelOptions, judging: JudgeOptions, options: ScalingOptions, *, about: Mapping[str, Any] | None = None
 ) -> tuple[ScaledJudge, RunFolder | None]:
     """The judge with its planner, DisRM and refiner, and the run folder where one is asked for (close it at the end).
 
     With `meta` the format `auto` is `pairwise-thinking`, on media too, since responses are refined by the judge's
-    comments.
+    comments. `about` is more that decides the results, for the settings of the run folder.
 
     Raises:
         ConfigError: options that cannot be, or a run folder of other settings.
@@ -101,7 +101,9 @@ def make_scaled_judge(
         if options.run is not None:  # not before everything is loaded: a model's name that was mistyped is no setting
             from omnirm.runs import RunFolder
 
-            run = stack.enter_context(RunFolder(options.run, run_settings(model.name, judging, options)))
+            run = stack.enter_context(
+                RunFolder(options.run, run_settings(model.name, judging, options) | dict(about or {}))
+            )
             backend = run.backend(backend)
             scorer = None if scorer is None else run.scorer(scorer)
             refiner = None if refiner is None else run.refiner(refiner)

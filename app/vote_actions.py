@@ -126,7 +126,7 @@ def export_votes(
         Literal["path", "data"], "path: where they lie on the server; data: inside the export, as data: URIs"
     ] = "path",
 ) -> dict[str, Any]:
-    """The votes as samples with labels, one JSON object a line: what `omnirm train bt` and `dpo` read, in `jsonl`."""
+    """The votes as samples with labels, one JSON object a line: what `omnirm train` reads, in `jsonl`."""
     _known_set(studio, set)
     with tempfile.TemporaryDirectory(prefix="export-", dir=studio.settings.data) as folder:
         file = Path(folder) / "votes.jsonl"

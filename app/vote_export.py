@@ -1,4 +1,4 @@
-"""Votes as training data: labelled samples that `omnirm train bt` reads, with the counts behind each label.
+"""Votes as training data: labelled samples that `omnirm train` reads, with the counts behind each label.
 
 For `omnirm.app.voting`. It knows no database; people are counted, not named, and their comments stay where they are.
 """

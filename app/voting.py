@@ -311,7 +311,7 @@ class Voting:
         format: Literal["samples"] = "samples",
         media: Media = "paths",
     ) -> ExportReport:
-        """Writes the pairs that people decided as labelled samples, which `omnirm train bt` reads.
+        """Writes the pairs that people decided as labelled samples, which `omnirm train` reads.
 
         See `omnirm.app.vote_export.export_votes`, also for what it raises.
         """

@@ -1,6 +1,6 @@
 """Trains a scalar reward model by Bradley-Terry with TRL's RewardTrainer, on text, images, video and audio alike.
 
-    omnirm train bt training/recipes/nano-disrm.toml --set init="runs/nano/nano-base-media/final"
+    omnirm train training/recipes/nano-disrm.toml --set init="runs/nano/nano-base-media/final"
 
 `L = -log sigmoid(s_chosen - s_rejected - m)`, with m = 0 where a row has no margin. Reads top to bottom: recipe, rows,
 model, trainer. The run's folder has checkpoints; the same command given again goes on from the last one.
@@ -63,6 +63,10 @@ class BTRecipe:
     bt: BTSettings = field(default_factory=BTSettings)
     nano: NanoRows | None = None
 
+    def train(self, output: Path, callbacks: Sequence[Any] = ()) -> Path:
+        """See `train`."""
+        return train(self, output, callbacks)
+
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> BTRecipe:
     """Reads a TOML file.
@@ -75,6 +79,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> BTRecipe:
         ConfigError: no TOML, an unknown or missing key, or a value of the wrong type.
     """
     data = read_table(path, changes)
+    data.pop("method", None)
     tables = {name: data.pop(name, None) for name in ("bt", "nano")}
     settings = made(path, BTSettings, tables["bt"], "bt")
     nano = None if tables["nano"] is None else made(path, NanoRows, tables["nano"], "nano")

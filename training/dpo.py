@@ -9,6 +9,7 @@ reference, trainer. Where pairs come from (meta-rewards, margins) is settled in 
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ LOSSES = (
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
 SMOOTHED = ("robust", "exo_pair", "aot", "aot_unpaired")
+_COPY = "ref"  # what TRL calls the frozen copy of a model's adapters
 _REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 
@@ -94,6 +96,11 @@ def train_dpo(
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # there are no texts to tokenize beforehand
 
+        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+            super()._save(output_dir, state_dict)
+            if adapted:  # transformers would go on from the reference's adapters, and leave the policy's as they are
+                shutil.rmtree(Path(output_dir or self.args.output_dir) / _COPY, ignore_errors=True)
+
     model, encoder = trainable.model, trainable.encoder
     lengths = checked_lengths(encoder, rows, max_tokens)
     collator = PairCollator(encoder, rows.__getitem__, preparer(trainable.settings), max_tokens)
@@ -132,8 +139,8 @@ def train_dpo(
     try:
         trainer.train(resume_from_checkpoint=newest_checkpoint(output) if resume else None)
     finally:
-        if adapted and "ref" in model.peft_config:  # TRL's copy: of no use after training, and saved with the rest
-            model.delete_adapter("ref")
+        if adapted and _COPY in model.peft_config:  # of no use after training
+            model.delete_adapter(_COPY)
     return trainer
 
 

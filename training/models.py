@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,22 +57,31 @@ class Trainable:
         """Decodes one medium as the judge does."""
         return preparer(self.settings)(part)
 
-    def save(self, folder: Path, dtype: str = "") -> Path:
+    def save(self, folder: Path, dtype: str = "", trainer: Any = None) -> Path:
         """Writes weights (adapters merged), processor and media budgets, in safetensors, for `Judge` and vLLM.
+
+        Where several processes train, the weights are gathered by the trainer; adapters are then saved as they are
+        and `omnirm export` merges them.
 
         Args:
             folder: made where it is not there.
-            dtype: of the saved weights; "" keeps theirs.
+            dtype: of the saved weights; "" keeps theirs. Not for several processes.
+            trainer: what trained it; all processes must call.
         """
         from omnirm.backends.hf_load import SETTINGS_FILE, torch_dtype
 
-        model = self.model
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        if dtype:
-            model = model.to(torch_dtype(dtype, "cpu"))
         folder.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(folder)
+        if trainer is not None and trainer.accelerator.num_processes > 1:
+            trainer.save_model(str(folder))
+            if not trainer.accelerator.is_main_process:
+                return folder
+        else:
+            model = self.model
+            if hasattr(model, "merge_and_unload"):
+                model = model.merge_and_unload()
+            if dtype:
+                model = model.to(torch_dtype(dtype, "cpu"))
+            model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         if (own := Path(self.source) / SETTINGS_FILE).is_file():  # media budgets go with the model
             shutil.copy(own, folder)
@@ -100,7 +110,7 @@ def load_trainable(
     from omnirm.backends.load import checkpoint_path
 
     path = checkpoint_path(source)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     model, processor = load_checkpoint(
         path,
         place,

@@ -62,14 +62,18 @@ class Recipe:
     mix: Mix = field(default_factory=Mix)
     sft: SFTSettings = field(default_factory=SFTSettings)
 
+    def train(self, output: Path, callbacks: Sequence[Any] = ()) -> Path:
+        """See `run_stage`."""
+        return run_stage(self, output, callbacks)
 
-def read_recipe(path: Path) -> Recipe:
+
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Reads a stage's TOML file.
 
     Raises:
         ConfigError: an unknown key or lesson kind.
     """
-    data = read_table(path)
+    data = read_table(path, changes)
     mix, sft = made(path, Mix, data.pop("mix", None), "mix"), made(path, SFTSettings, data.pop("sft", None), "sft")
     recipe = made(path, Recipe, data, mix=mix, sft=sft)
     if recipe.tasks not in get_args(Tasks):
@@ -171,7 +175,7 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
     )
 
 
-def run_stage(recipe: Recipe, root: Path) -> Path:
+def run_stage(recipe: Recipe, root: Path, callbacks: Sequence[Any] = ()) -> Path:
     """Trains one stage and returns the folder of its final checkpoint."""
     import torch
 
@@ -192,7 +196,7 @@ def run_stage(recipe: Recipe, root: Path) -> Path:
     if recipe.sft.sampling == "group_by_length":
         lengths = [rough_length(encoder, m, p + c) for m, p, c in (messages_of(recipe, s) for s in seeds)]
     collator = MediaCollator(encoder, build, prepare_drawn, max_tokens=1024)
-    train_sft(model, processor.tokenizer, seeds, lengths, collator, recipe.sft, root / recipe.name)
+    train_sft(model, processor.tokenizer, seeds, lengths, collator, recipe.sft, root / recipe.name, callbacks=callbacks)
     folder = save_checkpoint(model, processor, root / recipe.name / "final")
     write_settings(folder)
     return folder

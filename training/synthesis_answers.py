@@ -96,7 +96,7 @@ def judgment_answer(
         sample: in the order in which the trajectory's verdict is meant.
         one: with a readable verdict.
         thinking: the thinking judgment; else the verdict alone.
-        free: under a prompt that shows no rubrics, as if the judge had found them itself.
+        free: under a prompt that shows no rubrics, as if the judge had found its criteria itself.
         order: show the pair so; by default as the trajectory was shown. The text is turned round where it has to be.
     """
     verdict, own = one.judgment.verdict, order_of(one)
@@ -104,19 +104,20 @@ def judgment_answer(
         return ParseFailure("missing", "no verdict")
     order = order or own
     letter, rubrics = original_letter(verdict, order), () if free else one.rubrics
+    asked = None if free else one.rubrics
     form = get_format("pairwise-thinking" if thinking else "pairwise")
     rendered = form.render(in_order(sample, order), rubrics=rubrics)
     if not thinking:
         return _judgment(rendered, f"{letter}]]", letter)
     call = one.judgment.calls[0].call
-    if order == own and not free and rendered.nonce == call.nonce:
-        return _judgment(rendered, call.text.rstrip(), letter, one.rubrics)
+    if order == own and rendered.nonce == call.nonce:
+        return _judgment(rendered, call.text.rstrip(), letter, asked)
     thought = read_thought(call.text)
     if isinstance(thought, Thought) and order != own:
         thought = thought.turned()
     if isinstance(thought, ParseFailure):
         return thought
-    return _judgment(rendered, thought.written(letter, rendered.nonce), letter, one.rubrics)
+    return _judgment(rendered, thought.written(letter, rendered.nonce), letter, asked)
 
 
 def combined_answer(
@@ -144,7 +145,7 @@ def planning_answer(sample: Sample, rubrics: Sequence[Rubric]) -> Answer | Parse
     """The plan of these rubrics, in this order."""
     rendered = get_format("planning").render(sample, count=len(rubrics))
     lines = [f"{i}. {one.name}" + (f": {one.text}" if one.text else "") for i, one in enumerate(rubrics, start=1)]
-    answer = _whole(rendered, "\n".join([*lines, f"# {rendered.nonce} end"]).removeprefix("1."))
+    answer = Answer(rendered, "\n".join([*lines, f"# {rendered.nonce} end"]).removeprefix("1."))
     parsed = _parsed(answer)
     if isinstance(parsed, ParseFailure):
         return parsed
@@ -157,7 +158,7 @@ def planning_answer(sample: Sample, rubrics: Sequence[Rubric]) -> Answer | Parse
 def selection_answer(sample: Sample, rubrics: Sequence[Rubric], index: int) -> Answer | ParseFailure:
     """The choice of the rubric at `index` of the list."""
     rendered = get_format("selection").render(sample, rubrics=tuple(rubrics))
-    answer = _whole(rendered, f"{index + 1}]]")
+    answer = Answer(rendered, f"{index + 1}]]")
     parsed = _parsed(answer)
     if isinstance(parsed, ParseFailure):
         return parsed
@@ -166,19 +167,16 @@ def selection_answer(sample: Sample, rubrics: Sequence[Rubric], index: int) -> A
     return answer
 
 
-def _whole(rendered: Rendered, completion: str) -> Answer:
-    return Answer(rendered, completion)
-
-
 def _parsed(answer: Answer) -> object:
     rendered = answer.rendered
     return get_format(rendered.format).parse(rendered, rendered.prefill + answer.completion, "stop")
 
 
 def _judgment(
-    rendered: Rendered, completion: str, letter: Letter, rubrics: Sequence[Rubric] = ()
+    rendered: Rendered, completion: str, letter: Letter, rubrics: Sequence[Rubric] | None = None
 ) -> Answer | ParseFailure:
-    """Checks that the verdict reads back, and of a thinking judgment a full analysis of each rubric, in order."""
+    """Checks that the verdict reads back, and of a thinking judgment full analyses: of these rubrics, in order; without
+    any of at least one criterion of the judge's own."""
     answer = Answer(rendered, completion)
     parsed = _parsed(answer)
     if isinstance(parsed, ParseFailure):
@@ -187,7 +185,7 @@ def _judgment(
         return ParseFailure("malformed", "the verdict does not read back")
     if rendered.thinking:
         found = [normalised(one.rubric.name) for one in parsed.criteria]
-        if found != [normalised(one.name) for one in rubrics]:
+        if not found or (rubrics is not None and found != [normalised(one.name) for one in rubrics]):
             return ParseFailure("malformed", "the criteria are not those that were to be judged by")
         if not all(one.analysis_a and one.analysis_b for one in parsed.criteria):
             return ParseFailure("malformed", "a criterion without an analysis of each response")

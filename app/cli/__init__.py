@@ -16,6 +16,7 @@ from omnirm.app.cli.doctor import doctor
 from omnirm.app.cli.judge import judge
 from omnirm.app.cli.serve import serve
 from omnirm.app.cli.study import study
+from omnirm.app.cli.synth import synth
 from omnirm.app.cli.train import train
 
 app = typer.Typer(
@@ -30,7 +31,8 @@ app.command("judge")(judge)
 app.command("demo")(demo)
 app.command("serve")(serve)
 app.command("doctor")(doctor)
-app.add_typer(train, name="train")
+app.command("synth")(synth)
+app.command("train")(train)
 app.add_typer(study, name="study")
 
 

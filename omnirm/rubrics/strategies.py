@@ -42,8 +42,8 @@ class ScaledJudge:
             own, except with `single`.
         planner: proposes the rubrics; not needed for `single`.
         strategy: `single` (the judge alone), `vote` (majority over rubrics, one vote each, ties explicit), `selected`
-            (the judgment under the most critical rubric; a judge with `pick` chooses it while judging), `combined` (the three most critical in one judgment),
-            `meta` (the judgment under the rubric with the highest meta-reward).
+            (the judgment under the most critical rubric; a judge with `pick` chooses it while judging), `combined` (the
+            three most critical in one judgment), `meta` (the judgment under the rubric with the highest meta-reward).
         meta: refiner, DisRM and function for `meta`. Responses are refined by the judge's comments, so the judge must
             think: format `pairwise-thinking`, or `auto` on text.
         allow_fallback: where `meta` is asked for and a response cannot be refined, vote instead, each rubric

@@ -146,7 +146,7 @@ def load_reward_model(
     )
     head = _read_head(path, revision, int(backbone.config.get_text_config().hidden_size))
     if not head and not new_head:
-        raise BackendError(f"{path}: has no {VALUE_HEAD}, so it gives no scores; `omnirm train bt` trains a head")
+        raise BackendError(f"{path}: has no {VALUE_HEAD}, so it gives no scores; `omnirm train` trains a head")
     return RewardModel(backbone, head.get(_WEIGHT), head.get(_BIAS)).to(device).eval(), processor
 
 
@@ -190,7 +190,7 @@ def _load_text(
         config.num_labels = 1
     if config.num_labels != 1:
         raise BackendError(
-            f"{path}: has {config.num_labels} outputs, not one: it is no reward model; `omnirm train bt` makes one"
+            f"{path}: has {config.num_labels} outputs, not one: it is no reward model; `omnirm train` makes one"
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)

@@ -288,7 +288,7 @@ def test_a_model_cut_to_its_first_layers_is_smaller_and_reloads(
 def test_a_new_head_has_no_opinion(reward_folder: Callable[[Family], Path], tmp_path: Path) -> None:
     folder = shutil.copytree(reward_folder("qwen2_5_omni"), tmp_path / "headless")
     (folder / VALUE_HEAD).unlink()
-    with pytest.raises(BackendError, match=rf"has no {VALUE_HEAD}.*omnirm train bt"):
+    with pytest.raises(BackendError, match=rf"has no {VALUE_HEAD}.*omnirm train"):
         ScalarHead(str(folder), device="cpu")
     model, _ = load_reward_model(str(folder), "cpu", torch.float32, new_head=True)
     assert isinstance(model, RewardModel)

@@ -246,7 +246,7 @@ def test_the_command_trains_on_the_nano_world_and_resumes(tiny_of: Any, tmp_path
     (init / "omnirm.json").write_text(json.dumps({"media": media}))
     changes = [f"init={init}", "nano.rows=8", "nano.rough_rows=2", "nano.apart_rows=2", "nano.words_rows=3", "layers=1"]
     changes += ["bt.batch_size=4", "bt.save_steps=1", "bt.workers=0"]
-    command = ["train", "bt", str(RECIPES / "nano-disrm.toml"), "--output", str(tmp_path), "--debug"]
+    command = ["train", str(RECIPES / "nano-disrm.toml"), "--output", str(tmp_path), "--debug"]
     command += [word for change in changes for word in ("--set", change)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
@@ -318,7 +318,7 @@ def test_a_wrong_recipe_is_an_error_that_names_what_is_wrong(
     file = recipe_file(tmp_path, content)
     with pytest.raises(ConfigError, match=named):
         read_recipe(file, changes)
-    done = CliRunner().invoke(app, ["train", "bt", str(file), *(w for c in changes for w in ("--set", c))])
+    done = CliRunner().invoke(app, ["train", str(file), *(w for c in changes for w in ("--set", c))])
     assert done.exit_code == 2
     assert done.stdout == ""
 

@@ -200,7 +200,7 @@ def test_the_export_says_what_was_left_out(tmp_path):
     assert "1 pair written." in html
     assert "2 pairs without a winner left out." in html
     assert "too few" not in html
-    assert "omnirm train bt recipe.toml" in views.export_help_html()
+    assert "omnirm train recipe.toml" in views.export_help_html()
 
 
 def test_what_people_write_is_text():
