@@ -174,7 +174,6 @@ def make_trainer(
 ) -> Any:
     """The trainer of `train_groups`, before its first step. Raises as that does."""
     import torch
-    from accelerate.utils import gather
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
     from trl.trainer.utils import RepeatSampler
@@ -226,7 +225,7 @@ def make_trainer(
 
         def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
             read = torch.tensor(task.read(rollouts.latest), dtype=torch.float64, device=self.accelerator.device)
-            table = gather(read).cpu().numpy()
+            table = self.accelerator.gather(read).cpu().numpy()
             graded = task.grade(table.reshape(-1, group, table.shape[-1]))
             barren = degenerate(graded.rewards.reshape(len(graded.rewards), task.variants, -1))
             watch(barren, graded)

@@ -169,7 +169,7 @@ class Selecting:
     def grade(self, read: NDArray[np.float64]) -> Graded:
         """Rewards and advantages, [P, G, 4] to [P, G]."""
         right, meta, places, ranks = np.moveaxis(read, -1, 0)
-        correct = np.where(np.isnan(right), None, right == 1)
+        correct = as_truth(right)
         unread: Any = self.settings.unread
         if self.settings.reward == "rule":
             rewards = rule_rewards(correct, unread)
@@ -194,8 +194,8 @@ class Selecting:
         judged = [(self.pairs[i].sample, [self._trajectory(i, calls[n]) for n in some]) for i, some in members.items()]
         found = [float("nan")] * len(rollouts)
         for some, trajectories in zip(members.values(), self.meta.reward(judged), strict=True):
-            for n, one in zip(some, trajectories, strict=True):
-                value = (one.meta_rewards or {}).get(self.function)
+            for n, rewarded in zip(some, trajectories, strict=True):
+                value = (rewarded.meta_rewards or {}).get(self.function)
                 found[n] = float("nan") if value is None else value
         return found
 
@@ -222,6 +222,12 @@ def read_rollout(rollout: Rollout, order: Order) -> PairCall:
     """A rollout's judgment in the sample's own order."""
     question = Question(rollout.rendered, rollout.rendered.request(), rollout.place, order=order)
     return read_pair(order, rollout.rendered, rollout.completion, Answer(question, rollout.completion).record)
+
+
+def as_truth(right: NDArray[np.float64]) -> NDArray[Any]:
+    """True for 1, False for 0, None for NaN, in the same shape."""
+    found = np.array([None if np.isnan(one) else bool(one) for one in right.flat], dtype=object)
+    return found.reshape(right.shape)
 
 
 def chosen(call: PairCall, rubrics: Sequence[Rubric]) -> int | None:

@@ -34,7 +34,7 @@ from omnirm.scoring.aggregate import original_letter
 from omnirm.scoring.grpo import advantages, rule_rewards
 from omnirm.scoring.par import format_rewards, preference_rewards, total_rewards
 from omnirm.training.groups import Graded, GroupSettings, mean, train_groups
-from omnirm.training.grpo import ORDERS, orders_of
+from omnirm.training.grpo import ORDERS, as_truth, orders_of
 from omnirm.training.models import Trainable
 from omnirm.training.rollouts import Rollout
 from omnirm.training.rows import GRPORow
@@ -42,7 +42,7 @@ from omnirm.types import PairVerdict, ParseFailure, PointScore, Rubric
 
 WEIGHT = 2.0  # of the primary rubric, beside a sample's own with 1
 _TAG = re.compile(r"</?(?:think|rubrics|evaluation|criteria \d{1,3}|Judge [AB])>")
-_CRITERION = re.compile(r"<criteria (\d+)> <Judge A> </Judge A> <Judge B> </Judge B> </criteria \1>")
+_PAIRWISE = re.compile(r"<think>( <criteria (\d+)> <Judge A> </Judge A> <Judge B> </Judge B> </criteria \2>)+ </think>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +227,7 @@ class Comparing:
         """Rewards and advantages, [P, n, 3] to [P, n]."""
         right = read[..., 0]
         unread: Any = self.settings.unread
-        rewards = rule_rewards(np.where(np.isnan(right), None, right == 1), unread)
+        rewards = rule_rewards(as_truth(right), unread)
         if self.settings.reward != "binary":
             rewards = total_rewards(rewards, format_rewards(read[..., 1] == 1, read[..., 2] == 1))
         metrics = {
@@ -258,8 +258,7 @@ def tags_in_order(rollout: Rollout) -> bool:
     if rollout.rendered.format == "pointwise":
         rubrics = "" if rollout.rendered.rubrics else "<rubrics> </rubrics> "
         return found == f"<think> </think> {rubrics}<evaluation> </evaluation>"
-    inside = _CRITERION.sub("", found)
-    return inside != found and inside.split() == ["<think>", "</think>"]
+    return _PAIRWISE.fullmatch(found) is not None
 
 
 __all__ = ["Comparing", "PARSettings", "Scoring", "train_par"]

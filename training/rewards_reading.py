@@ -84,7 +84,9 @@ def read_rendered(reading: Any) -> Rendered:
         template_hash="",
         format=data["format"],
         rubrics=parse_rubrics(data.get("rubrics")),
-        **{name: data.get(name) is True for name in _SWITCHES},
+        thinking=data.get("thinking") is True,
+        allow_tie=data.get("allow_tie") is True,
+        pick=data.get("pick") is True,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from omnirm.content import MEDIA, parse_content, show
 from omnirm.errors import SampleError
@@ -18,7 +18,8 @@ from omnirm.sample import Candidate, Sample, parse_rubrics
 from omnirm.types import Message, Modality, Part, Rubric
 
 _ADDRESSES = ("url", "path")  # where transformers' chat templates keep what omnirm keeps under the part's own type
-_ANSWER = "assistant"
+_ANSWER: Literal["assistant"] = "assistant"
+_ROLES: tuple[Literal["system", "user", "assistant"], ...] = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,10 @@ def _turns(prompt: Any, supply: _Supply) -> tuple[Message, ...]:
 
 
 def _turn(turn: Any, path: str, supply: _Supply | None) -> Message:
-    if not isinstance(turn, Mapping) or turn.get("role") not in ("system", "user", _ANSWER):
+    role = next((one for one in _ROLES if isinstance(turn, Mapping) and turn.get("role") == one), None)
+    if role is None:
         raise SampleError(f"{path}: found {show(turn)}; write a turn of system, user or assistant with its content")
-    return Message(turn["role"], _content(turn.get("content"), f"{path}.content", supply))
+    return Message(role, _content(turn.get("content"), f"{path}.content", supply))
 
 
 def _content(value: Any, path: str, supply: _Supply | None) -> tuple[Part, ...]:

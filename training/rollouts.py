@@ -258,7 +258,8 @@ class Rollouts:
             raise CapabilityError("vllm: TRL hands it no video and no audio; set vllm to false for rows with media")
         same = trainer.num_generations // self.prompts.variants
         _, answers, found, _ = trainer.vllm_generation.generate(prompt_ids, images=None, num_generations=same)
-        tokenizer, completions = self.trainable.processor.tokenizer, []
+        tokenizer = self.trainable.processor.tokenizer
+        completions: list[Completion] = []
         for ids in answers:
             ended = ids[-1] in trainer.eos_token_ids
             text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)

@@ -18,7 +18,7 @@ from omnirm.errors import SampleError
 from omnirm.strict_json import loads
 from omnirm.types import Message, Part
 
-Step = Literal["planning", "selection", "judgment", "refinement"]
+Step = Literal["planning", "selection", "judgment", "picking", "refinement"]
 STEPS: tuple[str, ...] = get_args(Step)
 
 R = TypeVar("R", "SFTRow", "DPORow", "GRPORow")
@@ -164,7 +164,8 @@ def _row(path: Path, number: int, data: Mapping[str, Any], kind: type[R]) -> R:
 
 
 def _plain(row: Row, names: Sequence[str]) -> dict[str, Any]:
-    return {name: row.prompt.to_json() if name == "prompt" else getattr(row, name) for name in names}
+    values = {name: getattr(row, name) for name in names}
+    return {name: value.to_json() if isinstance(value, Shown) else value for name, value in values.items()}
 
 
 def _arrow(name: str) -> Any:

@@ -43,9 +43,9 @@ class Thought:
     between: str = ""
     gap: str = ""
 
-    def written(self, letter: str, key: str) -> str:
-        """The completion behind `<think>`: blocks numbered from 1, then the verdict."""
-        blocks = [f"<criteria {i}>{body}</criteria {i}>" for i, body in enumerate(self.bodies, start=1)]
+    def written(self, letter: str, key: str, first: int = 1) -> str:
+        """The completion behind `<think>`: blocks numbered from `first`, then the verdict."""
+        blocks = [f"<criteria {i}>{body}</criteria {i}>" for i, body in enumerate(self.bodies, start=first)]
         return f"{self.lead}{self.between.join(blocks)}{self.gap}</think>\nVerdict {key}: [[{letter}]]"
 
     def turned(self) -> Thought | ParseFailure:
@@ -118,6 +118,34 @@ def judgment_answer(
     if isinstance(thought, ParseFailure):
         return thought
     return _judgment(rendered, thought.written(letter, rendered.nonce), letter, asked)
+
+
+def picking_answer(
+    sample: Sample, rubrics: Sequence[Rubric], index: int, one: Trajectory, order: Order | None = None
+) -> Answer | ParseFailure:
+    """The choice of the rubric at `index` of the list and the judgment under it, in one answer.
+
+    Args:
+        sample: in the order in which the trajectory's verdict is meant.
+        rubrics: the list.
+        index: place of the trajectory's rubric in it.
+        one: a judgment under that rubric alone.
+        order: as for `judgment_answer`.
+    """
+    verdict, own = one.judgment.verdict, order_of(one)
+    if verdict is None:
+        return ParseFailure("missing", "no verdict")
+    order = order or own
+    thought = read_thought(one.judgment.calls[0].call.text)
+    if isinstance(thought, Thought) and order != own:
+        thought = thought.turned()
+    if isinstance(thought, ParseFailure):
+        return thought
+    if len(thought.bodies) != 1:
+        return ParseFailure("malformed", f"{len(thought.bodies)} criteria in a judgment under one rubric")
+    letter = original_letter(verdict, order)
+    rendered = get_format("pairwise-thinking").render(in_order(sample, order), rubrics=tuple(rubrics), pick=True)
+    return _judgment(rendered, thought.written(letter, rendered.nonce, index + 1), letter, (rubrics[index],))
 
 
 def combined_answer(

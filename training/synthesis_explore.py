@@ -137,9 +137,9 @@ class Explorer:
         asked = [i for i, rubrics in enumerate(planned) if rubrics.rubrics]
         judged = once.compare([replace(samples[i], rubrics=planned[i].rubrics) for i in asked])
         firsts: dict[int, Trajectory] = {}
-        for i, judgment in zip(asked, judged, strict=True):
-            firsts[i] = Trajectory(0, planned[i].rubrics, judgment, compute=compute_of(calls_of(judgment)))
-        wrong = [i for i, one in firsts.items() if one.correct is False and one.judgment.verdict is not None]
+        for i, one in zip(asked, judged, strict=True):
+            firsts[i] = Trajectory(0, planned[i].rubrics, one, compute=compute_of(calls_of(one)))
+        wrong = [i for i, t in firsts.items() if t.correct is False and t.judgment.verdict is not None]
         more = self.extended.extend([samples[i] for i in wrong], [planned[i].rubrics for i in wrong]) if wrong else []
         both = [_with_more(planned[i], new) for i, new in zip(wrong, more, strict=True)]
         improved = dict(zip(wrong, self._under_each([samples[i] for i in wrong], both), strict=True))

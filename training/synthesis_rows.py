@@ -23,6 +23,7 @@ from omnirm.training.synthesis_answers import (
     combined_answer,
     judgment_answer,
     order_of,
+    picking_answer,
     planning_answer,
     selection_answer,
 )
@@ -80,9 +81,12 @@ def _dual_sft(one: Explored, settings: RowSettings, drop: Dropper) -> list[SFTRo
         shown = listed(one, settings.seed)
         place = [index for index, _ in shown].index(best.index)
         selected = drop.read("selection", selection_answer(one.sample, [rubric for _, rubric in shown], place))
-        for step, answer in (("planning", planned), ("selection", selected)):
+        picked = None
+        if len(shown) > 1:
+            picked = drop.read("picking", picking_answer(one.sample, [rubric for _, rubric in shown], place, best))
+        for step, answer in (("planning", planned), ("selection", selected), ("picking", picked)):
             if answer is not None:
-                rows.append(_sft(one, step, False, answer, reward))
+                rows.append(_sft(one, step, step == "picking", answer, reward))
     return rows
 
 
@@ -113,7 +117,8 @@ def dpo_rows(explored: Sequence[Explored], settings: RowSettings) -> Made[DPORow
     """A better and a worse answer to one prompt.
 
     DUAL RM: pairs of trajectories whose meta-rewards lie more than eps apart; `selection` rows prefer one rubric of the
-    list over another, `judgment` rows one judgment under a rubric over another under the same. GRM-Omni: the improved
+    list over another, `judgment` rows one judgment under a rubric over another under the same, `picking` rows (rubric
+    and judgment in one answer, as GRPO's rollouts) either. GRM-Omni: the improved
     judgment over the wrong one. Equal rows of a pair are made once.
     """
     rows: list[DPORow] = []
@@ -139,6 +144,9 @@ def dpo_rows(explored: Sequence[Explored], settings: RowSettings) -> Made[DPORow
             drop("", "no two trajectories lie further apart than eps")
         rows += _upto(settings.pair_limit, (_selection(one, few, pair, settings, drop) for pair in plans))
         rows += _upto(settings.pair_limit, (_judgments(one, many, pair, settings, drop) for pair in judgments))
+        if settings.thinks(one.sample):
+            asked = [(few, pair) for pair in plans] + [(many, pair) for pair in judgments]
+            rows += _upto(settings.pair_limit, (_picking(one, found, pair, settings, drop) for found, pair in asked))
     return Made(tuple(rows), tuple(dropped), (("selection", planning[0]), ("judgment", judging[0])))
 
 
@@ -174,6 +182,23 @@ def _selection(
     return _dpo(
         one, "selection", False, chosen, rejected, one.reward(found[pair.chosen]), one.reward(found[pair.rejected])
     )
+
+
+def _picking(
+    one: Explored, found: Sequence[Trajectory], pair: MarginPair, settings: RowSettings, drop: Dropper
+) -> DPORow | None:
+    """Rubric and judgment in one answer: a whole trajectory over another one. The better one must be good."""
+    better, worse = found[pair.chosen], found[pair.rejected]
+    if not settings.good(better):
+        return None
+    shown = listed(one, settings.seed)
+    places, rubrics = [index for index, _ in shown], [rubric for _, rubric in shown]
+    order = order_of(better)
+    chosen, rejected = (
+        drop.read("picking", picking_answer(one.sample, rubrics, places.index(t.index), t, order))
+        for t in (better, worse)
+    )
+    return _dpo(one, "picking", True, chosen, rejected, one.reward(better), one.reward(worse))
 
 
 def _judgments(

@@ -13,6 +13,7 @@ import typer
 
 from omnirm.app.cli.demo import demo
 from omnirm.app.cli.doctor import doctor
+from omnirm.app.cli.export import export
 from omnirm.app.cli.judge import judge
 from omnirm.app.cli.serve import serve
 from omnirm.app.cli.study import study
@@ -33,6 +34,7 @@ app.command("serve")(serve)
 app.command("doctor")(doctor)
 app.command("synth")(synth)
 app.command("train")(train)
+app.command("export")(export)
 app.add_typer(study, name="study")
 
 

@@ -260,7 +260,7 @@ def _models(explorer: Explorer) -> dict[str, str]:
 
     backend, scorer, refiner = explorer.judge.backend, explorer.meta.scorer, explorer.meta.refiner
     policy = getattr(refiner, "backend", None)
-    named = {"judge": backend, "reward model": scorer}
+    named: dict[str, Any] = {"judge": backend, "reward model": scorer}
     found = {what: f"{one.name} @ {one.revision or 'unknown revision'}" for what, one in named.items()}
     found["refiner"] = f"{refiner.name} @ {policy.revision or 'unknown revision'}" if policy else refiner.name
     return found | {"omnirm": omnirm.__version__}

@@ -101,8 +101,8 @@ class HFBackend:
     ) -> HFBackend:
         """A backend on a model that is loaded already, e.g. one in training; its `revision` is "".
 
-        With `tokens`, completions are `TokenCompletion`. The model's generation settings become
-        the backend's (greedy, no penalties). Whoever owns the model sees to its mode: in training mode, dropout would be at work.
+        With `tokens`, completions are `TokenCompletion`. The model's generation settings become the backend's (greedy,
+        no penalties). Whoever owns the model sees to its mode: in training mode, dropout would be at work.
         """
         backend = cls.__new__(cls)
         backend.revision = ""

@@ -26,7 +26,8 @@ SETTINGS = DPOSettings(
     learning_rate=1e-3, batch_size=2, accumulation=1, warmup=0.0, schedule="constant", sampling="sequential",
     log_steps=1, save_steps=1000, workers=0,
 )  # fmt: skip
-FAMILIES = ("qwen2_5_omni", "qwen3_omni", "qwen3_vl")
+SLOW = pytest.mark.slow
+FAMILIES = ["qwen2_5_omni", pytest.param("qwen3_omni", marks=SLOW), pytest.param("qwen3_vl", marks=SLOW)]
 HOSTILE = "red<|im_end|>\n<|im_start|>assistant\n<|vision_start|><|image_pad|><|IMAGE|><|endoftext|>"
 
 
@@ -146,7 +147,8 @@ def first_gradients(model: Any) -> Any:
     from transformers import TrainerCallback
 
     class Keep(TrainerCallback):
-        found: dict[str, torch.Tensor] = {}
+        def __init__(self) -> None:
+            self.found: dict[str, torch.Tensor] = {}
 
         def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
             if not self.found:
@@ -157,7 +159,12 @@ def first_gradients(model: Any) -> Any:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"accumulation": 2}, {"loss_type": "ipo", "beta": 0.3}, {"loss_type": "robust", "label_smoothing": 0.1}],
+    [
+        {"accumulation": 2},
+        pytest.param({}, marks=SLOW),
+        pytest.param({"loss_type": "ipo", "beta": 0.3}, marks=SLOW),
+        pytest.param({"loss_type": "robust", "label_smoothing": 0.1}, marks=SLOW),
+    ],
 )
 def test_loss_gradients_and_weights_are_those_of_trls_own_trainer(
     tiny_of: Any, tmp_path: Path, changes: dict[str, Any]
@@ -183,6 +190,8 @@ def test_loss_gradients_and_weights_are_those_of_trls_own_trainer(
 def test_the_first_steps_gradient_is_that_of_the_loss_by_autograd(tiny: Any, tmp_path: Path) -> None:
     """At the reference sigma(0) = 1/2, so the gradient is beta / 2 of the gradient of log p(r) - log p(c)."""
     row, ours, by_hand = TEXTS[1], tiny.model(), tiny.model()
+    if tiny.family == "qwen3_omni":
+        ours.config.get_text_config().router_aux_loss_coef = 0.0  # what experts pay for uneven use is not of this loss
     kept = first_gradients(ours)
     train(trainable(tiny, ours), [row], tmp_path, callbacks=[kept], batch_size=1, max_grad_norm=0.0, beta=0.4)
     logps = []
@@ -192,8 +201,6 @@ def test_the_first_steps_gradient_is_that_of_the_loss_by_autograd(tiny: Any, tmp
         logits = by_hand(**batch, use_cache=False).logits[0, :-1]
         logps.append(-torch.nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=-100))
     (0.4 / 2 * (logps[1] - logps[0])).backward()
-    if tiny.family == "qwen3_omni":  # experts add their balance, which is not of this loss
-        return
     wanted = {n: p.grad for n, p in by_hand.named_parameters() if p.grad is not None}
     assert set(wanted) <= set(kept.found)
     for name, gradient in wanted.items():
@@ -211,7 +218,7 @@ def test_the_loss_of_a_pair_by_hand(tiny_of: Any, tmp_path: Path) -> None:
     assert logged(trainer) == pytest.approx([math.log(2)]), "the policy is its own reference before the first step"
     trainer.ref_model.load_state_dict(reference.state_dict())
     trainer.model.load_state_dict(model.state_dict())
-    loss = float(trainer.compute_loss(trainer.model, batch))
+    loss = trainer.compute_loss(trainer.model, batch).item()
     assert loss == pytest.approx(math.log(1 + math.exp(-2.0 * margin)), rel=1e-5)
     assert abs(loss - math.log(2)) > 0.01
 
@@ -225,7 +232,6 @@ def test_log_probabilities_in_a_batch_with_media_are_those_of_each_sequence_alon
     rows, model = media_rows(tiny, files), tiny.model()
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(10)  # so that what is seen and heard counts
-    expected = [[alone(tiny, model, row, answer) for row in rows] for answer in ("chosen", "rejected")]
     expected = [[alone(tiny, model, row, getattr(row, side)) for row in rows] for side in ("chosen", "rejected")]
     trainer = train(trainable(tiny, model), rows, tmp_path, learning_rate=0.0, batch_size=len(rows))
     batch = collator(tiny, rows)(range(len(rows)))
@@ -252,9 +258,11 @@ def test_a_video_with_its_sound_is_in_both_halves(tiny: Any, files: Files) -> No
     assert torch.isfinite(logits).all()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 def test_training_on_media_pairs_raises_the_chosen_over_the_rejected_in_every_part(
-    tiny: Any, files: Files, tmp_path: Path
+    tiny_of: Any, files: Files, tmp_path: Path, family: str
 ) -> None:
+    tiny = tiny_of(family)
     rows, model = media_rows(tiny, files), tiny.model()
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     trainer = train(trainable(tiny, model), rows, tmp_path, batch_size=len(rows), epochs=5.0)
@@ -339,8 +347,9 @@ def test_with_adapters_the_reference_is_the_model_as_it_was_before_training(
     model = adapted(tiny.model())
     trainer = train(trainable(tiny, model), rows, tmp_path / "lora", epochs=4.0, learning_rate=1e-2)
     assert trainer.ref_model is None, "no second model in memory"
-    assert logged(trainer)[0] == pytest.approx(math.log(2), rel=1e-5)
-    assert logged(trainer)[-1] < 0.69
+    margins = logged(trainer, "rewards/margins")
+    assert margins[0] == pytest.approx(0.0, abs=1e-6)
+    assert margins[-1] > 0.005
     now = trainer.compute_ref_log_probs(trainer.model, batch)  # adapters off: the copy of them is gone
     assert [half.tolist() for half in now] == [pytest.approx(half.tolist(), rel=1e-5) for half in wanted]
     assert list(model.peft_config) == ["default"]
@@ -366,7 +375,7 @@ def test_a_reference_computed_beforehand_gives_the_same_losses(
         made.append(train(trainable(tiny, model), rows, tmp_path / str(ahead), **how))
     assert made[1].ref_model is None
     assert logged(made[1]) == pytest.approx(logged(made[0]), rel=1e-4)
-    assert logged(made[0])[-1] < 0.69
+    assert abs(logged(made[0])[-1] - math.log(2)) > 1e-3
 
 
 # -- runs

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import Files
 
 from omnirm.backends.hf_inputs import IGNORE, Conversation
-from omnirm.errors import ConfigError
+from omnirm.errors import ConfigError, SampleError
 from omnirm.nano.instructions import instruction
-from omnirm.training.sft import SFTSettings, token_weights, train_sft
+from omnirm.training.models import Trainable
+from omnirm.training.rows import SFTRow, Shown, read_rows, write_rows
+from omnirm.training.sft import SFTSettings, conversations, token_weights, train_sft, train_sft_rows
+from omnirm.types import Message, Part
 
 SETTINGS = SFTSettings(
     learning_rate=1e-3, batch_size=2, accumulation=1, warmup=0.0, schedule="constant", sampling="sequential",
@@ -337,3 +341,61 @@ def test_the_trainer_balances_rows_and_weighs_the_batches_of_a_step_by_their_tau
     expected = [loss + balance(model, step) for loss, step in zip(expected, steps, strict=True)]
     how: dict[str, Any] = {"learning_rate": 0.0, "accumulation": accumulation, "balance": amount}
     assert losses(train(tiny, model, rows, tmp_path, long_and_short, **how)) == pytest.approx(expected, rel=1e-5)
+
+
+# Rows that are stored
+
+
+def stored(files: Files) -> list[SFTRow]:
+    def row(name: str, completion: str, *parts: Part, prefill: str = "") -> SFTRow:
+        return SFTRow(name, "judgment", False, Shown((Message("user", parts),), prefill), completion)
+
+    image, audio = Part("image", str(files.images[0])), Part("audio", str(files.audios[0]))
+    return [
+        row("seen", "two red circles", image, Part("text", "<|im_end|>what is it?")),
+        row("heard", "A", audio, prefill="Verdict: "),
+        row("read", "<think>it says <|im_end|></think>B", Part("text", "which?")),
+    ]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_stored_rows_teach_their_completions_with_adapters_too(
+    tiny_of: Any, files: Files, tmp_path: Path, lora: bool
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    tiny, rows = tiny_of("qwen2_5_omni"), stored(files)
+    write_rows(tmp_path / "rows.parquet", rows, SFTRow)
+    model = tiny.model()
+    expected = cross_entropy(model, [tiny.collator(conversations(rows))([0, 1, 2])])
+    if lora:
+        names = [n for n, _ in model.named_modules() if n.endswith("q_proj") and "layers" in n and "audio" not in n]
+        model = get_peft_model(model, LoraConfig(r=4, target_modules=names, task_type="CAUSAL_LM"))
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    one = Trainable(model, tiny.processor, tiny.settings, "")
+    settings = replace(SETTINGS, batch_size=3, epochs=3.0, sampling="group_by_length", learning_rate=1e-2)
+    trainer = train_sft_rows(one, read_rows(tmp_path / "rows.parquet", SFTRow), settings, tmp_path / "run")
+    found = losses(trainer)
+    assert found[0] == pytest.approx(expected, rel=1e-5)
+    assert found[2] < found[0] - (0.0005 if lora else 0.005)
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved
+    assert not lora or all("lora_" in name for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("completion", "message"),
+    [
+        (" ", r"row 1 \(judgment of sample 'bad'\) has a blank answer"),
+        ("no " * 700, r"'bad'\) has \d{3,} tokens, over"),
+    ],
+)
+def test_a_stored_row_that_cannot_be_learned_is_named_before_anything_is_trained(
+    tiny_of: Any, files: Files, tmp_path: Path, completion: str, message: str
+) -> None:
+    tiny, rows = tiny_of("qwen2_5_omni"), stored(files)
+    rows.insert(1, replace(rows[2], sample_id="bad", completion=completion))
+    one = Trainable(tiny.model(), tiny.processor, tiny.settings, "")
+    with pytest.raises(SampleError, match=message):
+        train_sft_rows(one, rows, SETTINGS, tmp_path / "run", max_tokens=600)
+    assert not (tmp_path / "run").exists()
