@@ -37,7 +37,7 @@ class Gathered:
     async def __call__(self, row: Mapping[str, Any]) -> Reward:
         """The reward of one row: keys `prompt`, `completion` and the columns that `JudgeReward` looks at."""
         loop = asyncio.get_running_loop()
-        waiting = self._waiting.setdefault(Gathered, [])
+        waiting = self._waiting.setdefault(loop, [])
         future: asyncio.Future[Reward] = loop.create_future()
         waiting.append((row, future))
         if len(waiting) >= self.most:

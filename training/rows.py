@@ -154,12 +154,13 @@ def _row(path: Path, number: int, data: Mapping[str, Any], kind: type[R]) -> R:
     values: dict[str, Any] = {}
     for name, annotation in known.items():
         value = data[name]
-        if name == "prompt":
-            value = Shown.from_json(value) if isinstance(value, str) else None
-        wanted = {"str": str, "bool": bool, "Shown": Shown}.get(str(annotation))
-        if wanted is not None and not isinstance(value, wanted):
-            raise SampleError(f"{path}: row {number}: {name} is {value!r:.60}")
-        values[name] = value
+        wanted = {"str": str, "bool": bool, "Shown": str, "float | None": float | int | None}[str(annotation)]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise SampleError(f"{path}: row {number}: {name} is {value!r:.60}; a {kind.__name__} has none such")
+        try:
+            values[name] = Shown.from_json(value) if name == "prompt" else value
+        except SampleError as error:
+            raise SampleError(f"{path}: row {number}: {error}") from error
     return kind(**values)
 
 

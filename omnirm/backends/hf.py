@@ -18,7 +18,7 @@ from omnirm.backends.hf_forced import ForcedText
 from omnirm.backends.hf_inputs import Conversation, InputEncoder, media_parts
 from omnirm.backends.hf_load import checkpoint_revision, checkpoint_settings, load_checkpoint, torch_dtype
 from omnirm.backends.hf_prefix import Beginnings, share
-from omnirm.backends.hf_steps import StepLog, StopTexts, sample_processor
+from omnirm.backends.hf_steps import StepLog, StopTexts, media_tokens, no_media, sample_processor
 from omnirm.errors import BackendError, CapabilityError, ConfigError
 from omnirm.preprocessing.types import MediaError, Policy, Settings
 from omnirm.types import Completion, Part, Request
@@ -123,6 +123,7 @@ class HFBackend:
         weight = next(model.parameters())
         self.device, self.dtype = str(weight.device), weight.dtype
         self.batch_size, self._tokens = batch_size, False
+        self._media_tokens = media_tokens(model.config)
         self.policy = policy or Policy()
         self.cache = MediaCache()
         self.encoder = InputEncoder(self.processor)
@@ -264,7 +265,7 @@ class HFBackend:
         log = StepLog(tokenizer, [r.track for r in requests])
         stops = StopTexts(tokenizer, requests, width)
         forced = ForcedText(tokenizer, requests, width)
-        steps: list[Any] = [log.before, sample_processor(requests), forced, log.after]
+        steps: list[Any] = [log.before, no_media(self._media_tokens), sample_processor(requests), forced, log.after]
         limit = max(r.max_new_tokens for r in requests)
         with torch.inference_mode():
             if shared:

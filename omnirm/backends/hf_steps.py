@@ -1,4 +1,5 @@
-"""What happens at each generated token: seeded sampling per row, log-probabilities of tracked strings, stop texts.
+"""What happens at each generated token: places of media kept out, seeded sampling per row, log-probabilities of tracked
+strings, stop texts.
 
 For `hf.py` only. Sampling is Gumbel-max on the truncated distribution: with noise from a generator of each row's own,
 the highest score is an exact sample, and a row's draw does not depend on its neighbours in the batch.
@@ -13,6 +14,28 @@ from typing import Any
 
 from omnirm.errors import CapabilityError
 from omnirm.types import Request, TokenLogprob
+
+
+def media_tokens(config: Any) -> tuple[int, ...]:
+    """Ids that stand for media in a model's input: placeholders and what is put around them, as its configuration says.
+
+    They are of use in prompts only. In an answer they would be places of media that are not there, and the families'
+    code for positions looks for those media.
+    """
+    kinds, ends = ("image", "video", "audio", "vision_start", "vision_end", "audio_start", "audio_end"), ("id", "index")
+    found = (getattr(config, f"{kind}_token_{end}", None) for kind in kinds for end in ends)
+    return tuple(sorted({token for token in found if isinstance(token, int)}))
+
+
+def no_media(tokens: Sequence[int]) -> Callable[[Any, Any], Any]:
+    """A logits processor: a judge writes text, so no token that stands for a medium can be chosen."""
+
+    import torch
+
+    def process(_: Any, scores: Any) -> Any:
+        return scores.index_fill(1, torch.tensor(tokens, dtype=torch.long, device=scores.device), float("-inf"))
+
+    return process
 
 
 def sample_processor(requests: Sequence[Request]) -> Callable[[Any, Any], Any]:

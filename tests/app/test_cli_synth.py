@@ -53,8 +53,8 @@ def test_dual_rm(asked, tmp_path):
     flags = ["synth", file, "--run", str(out), *MODELS, "--method", "dual-rm", "--rubrics", "4"]
     done = run(*flags, "--orders", "1", "--eps", "1")
     assert done.exit_code == 0, done.output
-    assert f"{out / 'sft.parquet'}: 6 rows (judgment 2, planning 2, selection 2)" in done.stdout
-    assert f"{out / 'dpo.parquet'}: 8 rows (selection 8)" in done.stdout
+    assert f"{out / 'sft.parquet'}: 8 rows (judgment 2, picking 2, planning 2, selection 2)" in done.stdout
+    assert f"{out / 'dpo.parquet'}: 12 rows (picking 4, selection 8)" in done.stdout
     assert "eps: selection 1, judgment 1" in done.stdout
     card = (out / "sft.md").read_text()
     assert "| judge | scripted:test @ unknown revision |" in card

@@ -46,13 +46,13 @@ def synthesise(folder: Path, one: Explorer, samples=PAIRS, settings=SETTINGS, be
 
 def test_the_sets_are_written_with_their_cards(tmp_path):
     synthesise(tmp_path, explorer())
-    assert len(read_rows(tmp_path / "sft.parquet", SFTRow)) == 15
-    assert {row.step for row in read_rows(tmp_path / "dpo.parquet", DPORow)} == {"selection"}
+    assert len(read_rows(tmp_path / "sft.parquet", SFTRow)) == 20
+    assert {row.step for row in read_rows(tmp_path / "dpo.parquet", DPORow)} == {"selection", "picking"}
     assert [row.sample_id for row in read_rows(tmp_path / "grpo.parquet", GRPORow)] == [f"s{i}" for i in range(5)]
     card = (tmp_path / "sft.md").read_text()
-    assert "15 rows from 5 of 5 pairs" in card
-    for line in ("| step | planning | 5 |", "| thinking | thinking | 5 |", "| modalities | text | 15 |",
-                 "| family | F0 | 9 |", "| family | F1 | 6 |", "| judge | table |", "Nothing."):  # fmt: skip
+    assert "20 rows from 5 of 5 pairs" in card
+    for line in ("| step | planning | 5 |", "| step | picking | 5 |", "| thinking | thinking | 10 |",
+                 "| modalities | text | 20 |", "| family | F0 | 12 |", "| family | F1 | 8 |", "| judge | table |", "Nothing."):  # fmt: skip
         assert line in card, line
     assert "| eps of selection pairs | 1 |" in (tmp_path / "dpo.md").read_text()
     judgments = list(run_rows(tmp_path, "judgments"))

@@ -38,11 +38,11 @@ def shown_text(row) -> str:
 # -- SFT, DUAL RM
 
 
-def test_the_best_right_trajectory_becomes_plan_selection_and_judgment():
+def test_the_best_right_trajectory_becomes_plan_selection_pick_and_judgment():
     (one,) = explored()
     made = sft_rows([one], RowSettings())
     rows = by_step(made.rows)
-    assert set(rows) == {"planning", "selection", "judgment"}
+    assert set(rows) == {"planning", "selection", "picking", "judgment"}
     assert made.dropped == ()
     assert {row.meta_reward for row in made.rows} == {0.5}
     # right ones first (0.5, -1.0), then the wrong ones (0.25, -1.5)
@@ -57,7 +57,12 @@ def test_the_best_right_trajectory_becomes_plan_selection_and_judgment():
     thinking = BLOCK.format(i=1, name="Correctness", a=first, b=second, letter=one.label)
     assert rows["judgment"].completion == f"{thinking}\n</think>\nVerdict {key}: [[{one.label}]]"
     assert rows["judgment"].prompt.prefill == "<think>"
-    assert [row.thinking for row in (rows["judgment"], rows["planning"], rows["selection"])] == [True, False, False]
+    number = rows["selection"].completion[0]
+    picked = BLOCK.format(i=number, name="Correctness", a=first, b=second, letter=one.label)
+    assert rows["picking"].completion == f"{picked}\n</think>\nVerdict {key}: [[{one.label}]]"
+    assert rows["picking"].prompt.prefill == "<think>"
+    kinds = [rows[step].thinking for step in ("judgment", "picking", "planning", "selection")]
+    assert kinds == [True, True, False, False]
 
 
 def test_every_completion_reads_back_by_its_own_format():
@@ -68,13 +73,17 @@ def test_every_completion_reads_back_by_its_own_format():
     for step, name, options in (
         ("planning", "planning", {"count": 4}), ("selection", "selection", {"rubrics": rubrics}),
         ("judgment", "pairwise-thinking", {"rubrics": best}),
+        ("picking", "pairwise-thinking", {"rubrics": rubrics, "pick": True}),
     ):  # fmt: skip
         rendered = get_format(name).render(sample, **options)
         assert rendered.messages == rows[step].prompt.messages
         parsed = get_format(name).parse(rendered, rendered.prefill + rows[step].completion, "stop")
         found = {"planning": lambda p: p.rubrics[0].name, "selection": lambda p: p.rubric.name,
-                 "judgment": lambda p: p.criteria[0].rubric.name}[step](parsed)  # fmt: skip
+                 "judgment": lambda p: p.criteria[0].rubric.name, "picking": lambda p: p.criteria[0].rubric.name,
+                 }[step](parsed)  # fmt: skip
         assert found == "Correctness"
+        if name == "pairwise-thinking":
+            assert (len(parsed.criteria), parsed.letter) == (1, one.label)
 
 
 def test_the_order_of_the_candidates_in_the_file_changes_no_row():
@@ -113,7 +122,7 @@ def test_prompt_switching(on, kinds):
     made = sft_rows(explored(pair(id="words"), pair(id="picture", prompt=PICTURE)), RowSettings(thinking_on=on))
     for id, thinking in zip(("words", "picture"), kinds, strict=True):
         rows = [row for row in made.rows if row.sample_id == id]
-        assert len(rows) == (3 if thinking else 1)
+        assert len(rows) == (4 if thinking else 1)
         judgment = by_step(rows)["judgment"]
         assert judgment.thinking is thinking
         assert ("</think>" in judgment.completion) is thinking
@@ -219,17 +228,86 @@ def test_the_sft_margin_of_patarm():
 def test_selection_pairs_prefer_the_rubric_of_the_wider_meta_reward():
     (one,) = explored()
     made = dpo_rows([one], RowSettings(eps=1.0, pair_limit=None))
+    rows = [row for row in made.rows if row.step == "selection"]
     # 0.5, 0.25, -1.0, -1.5: more than 1 apart are 2.0, 1.75, 1.5, 1.25
     names = [rubric.name for _, rubric in listed(one, 0)]
-    found = [(names[int(r.chosen[0]) - 1], names[int(r.rejected[0]) - 1]) for r in made.rows]
+    found = [(names[int(r.chosen[0]) - 1], names[int(r.rejected[0]) - 1]) for r in rows]
     assert found == [("Correctness", "Brevity"), ("Layout", "Brevity"), ("Correctness", "Tone"), ("Layout", "Tone")]
-    assert [r.meta_chosen - r.meta_rejected for r in made.rows] == [2.0, 1.75, 1.5, 1.25]
-    assert {row.step for row in made.rows} == {"selection"}
+    assert [r.meta_chosen - r.meta_rejected for r in rows] == [2.0, 1.75, 1.5, 1.25]
+    assert {row.step for row in made.rows} == {"selection", "picking"}  # one reading a rubric: no judgment pairs
     limited = dpo_rows([one], RowSettings(eps=1.0, pair_limit=2)).rows
-    assert limited == made.rows[:2]
+    assert [row for row in limited if row.step == "selection"] == rows[:2]
     # with right over wrong only Correctness over Brevity is left (Tone is right, Layout wrong)
     both = dpo_rows([one], RowSettings(eps=1.0, right_over_wrong="both")).rows
-    assert both == made.rows[:1]
+    assert [row for row in both if row.step == "selection"] == rows[:1]
+
+
+def picks(row) -> tuple[str, str]:
+    """The names that the two answers of a picking row judge under, looked up by their numbers in the prompt's list."""
+    numbers = dict(re.findall(r"^(\d)\. (\w+)$", shown_text(row), re.MULTILINE))
+    found = []
+    for text in (row.chosen, row.rejected):
+        number, name = re.match(r"<criteria (\d)>(\w+)\.", text).groups()
+        assert numbers[number] == name
+        found.append(name)
+    return found[0], found[1]
+
+
+def test_picking_pairs_prefer_a_whole_answer_whose_rubric_and_verdict_are_good():
+    (one,) = explored()
+    rows = [r for r in dpo_rows([one], RowSettings(eps=1.0, pair_limit=None)).rows if r.step == "picking"]
+    # of the four selection pairs those with a right one on top: Correctness (right) over Brevity (wrong) and Tone
+    # (right, and a lower meta-reward); Layout is wrong
+    assert [picks(row) for row in rows] == [("Correctness", "Brevity"), ("Correctness", "Tone")]
+    assert [(r.meta_chosen, r.meta_rejected, r.thinking) for r in rows] == [(0.5, -1.5, True), (0.5, -1.0, True)]
+    rubrics = [rubric for _, rubric in listed(one, 0)]
+    rendered = get_format("pairwise-thinking").render(one.sample, rubrics=rubrics, pick=True)
+    for row in rows:
+        assert row.prompt.messages == rendered.messages
+        for text, rubric, right in zip((row.chosen, row.rejected), picks(row), (True, rubric_is_right(row)), strict=True):
+            parsed = get_format("pairwise-thinking").parse(rendered, rendered.prefill + text, "stop")
+            assert [c.rubric.name for c in parsed.criteria] == [rubric]
+            assert (parsed.letter == one.label) is right
+    # of those, the wider margin stays where there may be one only
+    limited = [r for r in dpo_rows([one], RowSettings(eps=1.0, pair_limit=1)).rows if r.step == "picking"]
+    assert limited == rows[:1]
+
+
+def rubric_is_right(row) -> bool:
+    return picks(row)[1] in ("Correctness", "Tone")
+
+
+def test_picking_pairs_from_both_orders_are_one_prompt_turned_round():
+    def judge(request):
+        return re.sub(r"[AB]</criteria", "</criteria", by_place(request))
+
+    (one,) = explored(judge=judge, judging={"orders": 2})
+    made = dpo_rows([one], RowSettings(eps=0.0, pair_limit=None))
+    rows = [row for row in made.rows if row.step == "picking"]
+    assert any(len(set(picks(row))) == 1 for row in rows)
+    assert any(len(set(picks(row))) == 2 for row in rows)
+    for row in rows:
+        # a good answer is right, and this judge is right where the better response (`first`) stands first
+        assert re.search(r"response A\nfirst", shown_text(row))
+        assert row.chosen.endswith("[[A]]")
+        for text in (row.chosen, row.rejected):
+            assert re.search(r"<Judge A>\w+ on first</Judge A><Judge B>\w+ on second</Judge B>", text)
+
+
+def test_nothing_is_picked_on_media_nor_from_a_list_of_one():
+    settings = RowSettings(eps=0.0, pair_limit=None)
+    (picture,) = explored(pair(prompt=PICTURE), judging={"orders": 2})
+    (single,) = explored(planning=lambda request: plan(request).split("\n2.")[0] + "\n# " + key_of(request) + " end")
+    assert len(single.judgment.planned) == 1
+    for one in (picture, single):
+        rows = [*sft_rows([one], settings).rows, *dpo_rows([one], settings).rows]
+        assert rows
+        assert "picking" not in {row.step for row in rows}
+
+
+def key_of(request) -> str:
+    text = "".join(str(part.value) for message in request.messages for part in message.parts)
+    return re.search(r"^# (\S+) prompt$", text, re.MULTILINE)[1]
 
 
 def test_judgment_pairs_from_both_orders_are_one_prompt_turned_round():
@@ -295,6 +373,12 @@ def test_pairs_never_violate_the_margin(values, verdicts, eps, over):
     )
     changed = replace(one, judgment=replace(one.judgment, trajectories=trajectories))
     settings = RowSettings(eps=eps, right_over_wrong=over, pair_limit=None, thinking_on="none")
+    thinking = dpo_rows([changed], replace(settings, thinking_on="all", founded=False)).rows
+    for row in (row for row in thinking if row.step == "picking"):
+        assert row.meta_chosen - row.meta_rejected > eps
+        assert row.chosen != row.rejected
+        shown_first = "A" if re.search(r"response A\nfirst", shown_text(row)) else "B"
+        assert row.chosen.endswith(f"[[{shown_first}]]")
     for row in dpo_rows([changed], settings).rows:
         assert row.meta_chosen - row.meta_rejected > eps
         assert row.chosen != row.rejected
@@ -311,7 +395,7 @@ def test_eps_as_a_quantile_drops_that_share():
     # margins of the six pairs of rubrics: 0.25 0.5 1.25 1.5 1.75 2.0; half of them are dropped
     made = dpo_rows([one], RowSettings(eps_quantile=0.5, pair_limit=None))
     assert dict(made.eps)["selection"] == 1.25
-    assert [row.meta_chosen - row.meta_rejected for row in made.rows] == [2.0, 1.75, 1.5]
+    assert [r.meta_chosen - r.meta_rejected for r in made.rows if r.step == "selection"] == [2.0, 1.75, 1.5]
     assert dict(made.eps)["judgment"] is None  # one reading a rubric: nothing to compare
 
 
