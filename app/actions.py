@@ -19,21 +19,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from omnirm.app.jobs import Cancelled
+from omnirm.app.jobs.jobs import Cancelled
+from omnirm.app.jobs.tasks import JudgeSetTask, JudgeTask
 from omnirm.app.plain_values import medium_source, plain, sample_shown
-from omnirm.app.run_facts import reasons_of
+from omnirm.app.runs.facts import reasons_of
 from omnirm.app.scaling import PlannerName, ScalingOptions, check
 from omnirm.app.service import Content, JudgeOptions, build_sample
 from omnirm.app.studio import Studio  # not for types alone: the signatures are read when the app starts
-from omnirm.app.tasks import JudgeSetTask, JudgeTask
 from omnirm.errors import BackendError, ConfigError, SampleError
 from omnirm.rubrics.trajectory import Strategy
 from omnirm.sample import parse_rubrics
 from omnirm.types import Rubric
 
 if TYPE_CHECKING:
-    from omnirm.app.jobs import JobStatus
-    from omnirm.app.store import StoredJudgment
+    from omnirm.app.jobs.jobs import JobStatus
+    from omnirm.app.store.store import StoredJudgment
 
 Medium = str | Path  # a data: URI, a URL, a reference; or the path of an upload
 Files = Annotated[Sequence[Medium], "media that stand before the text"]

@@ -12,14 +12,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from omnirm.app.jobs import Handler, JobService
+from omnirm.app.jobs.jobs import Handler, JobService
+from omnirm.app.jobs.tasks import JudgeHandler, JudgeSetHandler
 from omnirm.app.media_store import MediaStore, UploadLimits
 from omnirm.app.models import Models
-from omnirm.app.runs import Runs
+from omnirm.app.runs.runs import Runs
 from omnirm.app.service import ModelOptions, media_policy
-from omnirm.app.store import Store
-from omnirm.app.tasks import JudgeHandler, JudgeSetHandler
-from omnirm.app.voting import Voting
+from omnirm.app.store.store import Store
+from omnirm.app.votes.voting import Voting
 from omnirm.errors import ConfigError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from omnirm.app.media_store import MediaStore
-from omnirm.app.store import Store
-from omnirm.app.voting import Voting, left_of
+from omnirm.app.store.store import Store
+from omnirm.app.votes.voting import Voting, left_of
 from omnirm.preprocessing.types import Policy
 from omnirm.sample import Sample, write_samples
 

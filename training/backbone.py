@@ -16,10 +16,10 @@ def with_backbone(model: Any) -> Any:
     The forward is the model's own with its output head taken out, so that positions, media and caches are handled by
     the family's own code. Weights, their names and what is saved stay the same.
     """
-    if getattr(model, "base_model", None) is model and hasattr(model, "lm_head"):
-        object.__setattr__(model, model.base_model_prefix or "backbone", _Headless(model))
-        if not model.base_model_prefix:
-            model.base_model_prefix = "backbone"
+    if hasattr(model, "lm_head") and id(getattr(model, "base_model", None)) == id(model):
+        prefix: str = model.base_model_prefix or "backbone"
+        object.__setattr__(model, prefix, _Headless(model))
+        model.base_model_prefix = prefix
     return model
 
 

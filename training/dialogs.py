@@ -109,7 +109,9 @@ class Dialogs:
         self._max_new_tokens, self._max_tokens = max_new_tokens, max_tokens
         self._encoder = _DialogEncoder(trainable.processor)
         self._tokenizer = trainable.processor.tokenizer
-        self._added = frozenset(self._tokenizer.get_added_vocab().values())
+        known = self._tokenizer.added_tokens_decoder
+        media = {getattr(trainable.processor, f"{kind}_token", None) for kind in ("image", "video", "audio")}
+        self._special = frozenset(i for i, token in known.items() if token.special or token.content in media)
         self._form = get_format("p-yes")
         self.cache = MediaCache()
 
@@ -167,8 +169,8 @@ class Dialogs:
             ids: tuple[int, ...] = completion.token_ids  # type: ignore[attr-defined]
             parsed = self._form.parse(first, completion.text, completion.finish_reason)
             failure = parsed.reason if isinstance(parsed, ParseFailure) else ""
-            if not failure and not self._added.isdisjoint(ids[:-1]):
-                failure = "added_token"  # a medium's placeholder, or the opening of another turn
+            if not failure and not self._special.isdisjoint(ids[:-1]):
+                failure = "special_token"  # a medium's placeholder, or the opening of another turn
             found.append(Thought(completion.text, ids, failure=failure))
         rest = iter(found)
         return [[[next(rest) for _ in range(self.n)] for _ in pair.sides] for pair in pairs]

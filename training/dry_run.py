@@ -23,9 +23,10 @@ from omnirm.sample import Sample, dump_rubric
 from omnirm.training.models import load_trainable
 from omnirm.training.recipe import Recipe
 from omnirm.training.rows import DPORow, GRPORow, SFTRow, Shown
-from omnirm.training.settings import TrainSettings
+from omnirm.training.settings import TrainSettings, read_table
 
 STEPS = 2
+_ROOM = 4096  # tokens of the longest made-up row, and more
 _SIZE = Size(hidden=64, layers=2, intermediate=64, vision_hidden=32, vision_layers=1, audio_hidden=32, audio_layers=1)
 _FAMILIES: dict[str, Family] = {
     "qwen2.5-omni": "qwen2_5_omni",
@@ -74,9 +75,12 @@ def rehearse(recipe: Recipe, folder: Path) -> Rehearsal:
     if lora.quantize:
         changed.append("quantize = '' (a random model in float32 has nothing to quantise)")
         lora = replace(lora, quantize="")
+    if recipe.max_tokens < _ROOM:
+        changed.append(f"max_tokens = {_ROOM} (the random model's tokenizer knows few words)")
     small = replace(
-        recipe, init=str(start), settings=settings, lora=lora, device="cpu", dtype="float32", saved_dtype="float32"
-    )
+        recipe, init=str(start), settings=settings, lora=lora, device="cpu", dtype="float32", saved_dtype="float32",
+        max_tokens=max(recipe.max_tokens, _ROOM),
+    )  # fmt: skip
     rows = sample_rows(recipe.method, family, folder / "media")
     trainable = load_trainable(small.init, device="cpu", dtype="float32", lora=lora)
     final = small.train_on(trainable, rows, folder / "run")
@@ -93,19 +97,34 @@ def rehearse(recipe: Recipe, folder: Path) -> Rehearsal:
 
 
 def family_of(source: str) -> Family:
-    """The family of a model's folder or hub name.
+    """The family of a model's folder or hub name; of what a packaged recipe will have trained, where that is not there.
 
     Raises:
         ConfigError: none that is known.
     """
     file = (nano_folder() if source == NANO else Path(source)) / "config.json"
-    known = json.loads(file.read_text(encoding="utf-8")).get("model_type", "") if file.is_file() else source
+    try:
+        known = json.loads(file.read_text(encoding="utf-8")).get("model_type", "") if file.is_file() else source
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"init = {source!r}: its config.json is not the documented form ({error})") from error
     for word, family in _FAMILIES.items():
         if word in str(known).lower():
             return family
+    if not file.is_file() and (before := _trained_from(source)):
+        return family_of(before)
     raise ConfigError(
         f"init = {source!r}: of no known family; name it so that it holds Qwen2.5-Omni, Qwen3-Omni or Qwen3-VL"
     )
+
+
+def _trained_from(source: str) -> str:
+    """What the packaged recipe begins with whose final model `source` is, "" where there is none."""
+    final = Path(source)
+    for file in Path(__file__).parent.glob("recipes/*.toml"):
+        table = read_table(file)
+        if final.name == "final" and table["name"] == final.parent.name:
+            return str(table["init"])
+    return ""
 
 
 def pairs(family: Family, folder: Path) -> list[Preference]:

@@ -23,12 +23,18 @@ class LoraSettings:
     """
 
     rank: int = 0
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     quantize: str = ""
 
     def __post_init__(self) -> None:
+        if self.rank < 0 or self.alpha <= 0:
+            raise ConfigError(f"rank = {self.rank}, alpha = {self.alpha}: give a rank of 0 or more and an alpha above 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout = {self.dropout}: give a share from 0 to less than 1")
+        if self.rank and not self.targets:
+            raise ConfigError("targets: name the layers that get adapters, or leave it out")
         if self.quantize not in ("", "4bit"):
             raise ConfigError(f"quantize {self.quantize!r}: write 4bit, or leave it out")
         if self.quantize and not self.rank:

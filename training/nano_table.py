@@ -142,7 +142,8 @@ def measure(arms: Sequence[Arm], seeds: Sequence[int], root: Path, plan: Plan, s
                     for seed in own
                 ]  # fmt: skip
                 right[family] = np.array(table)  # [seeds, pairs]
-            groups = {**{family: (family,) for family in families}, **GROUPS, "all": tuple(families)}
+            groups: dict[str, tuple[Family, ...]] = {family: (family,) for family in families}
+            groups |= GROUPS | {"all": tuple(families)}
             for name, members in groups.items():
                 kept = [right[family] for family in members if family in right]
                 if kept:

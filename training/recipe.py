@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,14 @@ class Recipe:
     lora: LoraSettings = field(default_factory=LoraSettings)
     meta: MetaSettings = field(default_factory=MetaSettings)
 
+    def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or Path(self.name).name != self.name:
+            raise ConfigError(f"name = {self.name!r}: the run's folder is named so; write a plain name")
+        if self.max_tokens < 1:
+            raise ConfigError(f"max_tokens = {self.max_tokens}: give at least 1")
+        if self.meta.disrm and self.method != "grpo":
+            raise ConfigError(f"[meta] beside method = {self.method!r}: meta-rewards on line are GRPO's")
+
     def train(self, output: Path, callbacks: Sequence[Any] = ()) -> Path:
         """Trains, and returns the folder of the final model, `<output>/<name>/final`.
 
@@ -109,8 +117,9 @@ class Recipe:
     def train_on(self, trainable: Trainable, rows: Sequence[Any], folder: Path, callbacks: Sequence[Any] = ()) -> Path:
         """Trains a model that is loaded on rows that are read."""
         extra = {"meta": self._meta(trainable)} if self.method == "grpo" else {}
+        settings = replace(self.settings, use_cpu=self.settings.use_cpu or self.device == "cpu")
         trainer = METHODS[self.method].train(
-            trainable, rows, self.settings, folder, max_tokens=self.max_tokens, callbacks=callbacks, **extra
+            trainable, rows, settings, folder, max_tokens=self.max_tokens, callbacks=callbacks, **extra
         )
         trainer.accelerator.wait_for_everyone()
         return trainable.save(folder / "final", self.saved_dtype, trainer)
@@ -163,7 +172,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Any:
         from omnirm.training.nano import read_recipe as read_stage
 
         return read_stage(path, changes)
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ConfigError(f"{path}: method = {method!r}: write one of {', '.join([*METHODS, 'bt'])}")
     tables = {name: table.pop(name, None) for name in ("lora", "meta", method)}
     if others := {name for name in METHODS if name in table}:

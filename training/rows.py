@@ -138,6 +138,8 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise SampleError(f"{path}: cannot be read as Parquet: no such file")
     try:
         found = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowException) as error:
@@ -158,7 +160,7 @@ def _row(path: Path, number: int, data: Mapping[str, Any], kind: type[R]) -> R:
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise SampleError(f"{path}: row {number}: {name} is {value!r:.60}; a {kind.__name__} has none such")
         try:
-            values[name] = Shown.from_json(value) if name == "prompt" else value
+            values[name] = Shown.from_json(str(value)) if name == "prompt" else None if value != value else value
         except SampleError as error:
             raise SampleError(f"{path}: row {number}: {error}") from error
     return kind(**values)
@@ -178,8 +180,11 @@ def _arrow(name: str) -> Any:
 def _part(data: Mapping[str, Any]) -> Part:
     if data["type"] not in ("text", "image", "video", "audio") or not isinstance(data["value"], str):
         raise ValueError(f"no part of a message: {data!r:.60}")
+    options = data.get("options", {})
+    if not isinstance(options, dict) or not all(isinstance(value, bool | int | float) for value in options.values()):
+        raise ValueError(f"options {options!r:.60}")
     trusted = data.get("trusted", False) is True and data["type"] == "text"
-    return Part(data["type"], data["value"], dict(data.get("options", {})), trusted)
+    return Part(data["type"], data["value"], options, trusted)
 
 
 __all__ = ["STEPS", "DPORow", "GRPORow", "Row", "SFTRow", "Shown", "Step", "read_rows", "write_rows"]

@@ -27,6 +27,7 @@ class TrainSettings:
     optimizer: adamw, or muon (see `omnirm.training.muon`) with `muon_lr` for matrices.
     freeze: parameters with one of these words in their name stay as they are.
     report_to: none, trackio, wandb or tensorboard; several with commas.
+    use_cpu: even where there is a GPU; a recipe with `device = "cpu"` sets it.
     """
 
     learning_rate: float = 1e-5
@@ -51,6 +52,7 @@ class TrainSettings:
     workers: int = 1
     seed: int = 0
     report_to: str = "none"
+    use_cpu: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "save_steps", "log_steps"):
@@ -72,6 +74,8 @@ class TrainSettings:
 
 def trainer_arguments(settings: TrainSettings, output: Path, rows: int) -> dict[str, Any]:
     """What the settings are as keyword arguments of `TrainingArguments` and TRL's configurations, which inherit it."""
+    import torch
+
     lowest = {"min_lr_rate": settings.min_lr_rate} if settings.schedule == "cosine_with_min_lr" else None
     return {
         "output_dir": str(output),
@@ -87,6 +91,7 @@ def trainer_arguments(settings: TrainSettings, output: Path, rows: int) -> dict[
         "lr_scheduler_type": settings.schedule,
         "lr_scheduler_kwargs": lowest,
         "bf16": settings.bf16,
+        "use_cpu": settings.use_cpu or not torch.cuda.is_available(),
         "gradient_checkpointing": settings.gradient_checkpointing,
         "save_steps": settings.save_steps,
         "save_total_limit": 2,

@@ -144,7 +144,7 @@ def dpo_rows(explored: Sequence[Explored], settings: RowSettings) -> Made[DPORow
             drop("", "no two trajectories lie further apart than eps")
         rows += _upto(settings.pair_limit, (_selection(one, few, pair, settings, drop) for pair in plans))
         rows += _upto(settings.pair_limit, (_judgments(one, many, pair, settings, drop) for pair in judgments))
-        if settings.thinks(one.sample):
+        if settings.thinks(one.sample) and len(one.judgment.planned) > 1:
             asked = [(few, pair) for pair in plans] + [(many, pair) for pair in judgments]
             rows += _upto(settings.pair_limit, (_picking(one, found, pair, settings, drop) for found, pair in asked))
     return Made(tuple(rows), tuple(dropped), (("selection", planning[0]), ("judgment", judging[0])))

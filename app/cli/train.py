@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +48,7 @@ def train(
         for name, first in recipes():
             typer.echo(f"{name:24} {first}")
         return
-    with errors_as_lines(debug=debug):
+    with errors_as_lines(debug=debug), redirect_stdout(sys.stderr):  # the trainers print what they log
         folder = _run(recipe, change or [], output, dry_run, threads)
     if int(os.environ.get("RANK", "0")) == 0:
         typer.echo(str(folder))

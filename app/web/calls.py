@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 
 import anyio
 
-from omnirm.app import actions, run_actions, vote_actions
+from omnirm.app import actions
 from omnirm.app.actions import Medium
+from omnirm.app.runs import actions as run_actions
+from omnirm.app.votes import actions as vote_actions
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from omnirm.app.jobs.tasks import JudgeTask
 from omnirm.app.scaling import ScalingOptions
 from omnirm.app.service import Content, JudgeOptions, build_sample
-from omnirm.app.tasks import JudgeTask
 from omnirm.content import parse_content
 from omnirm.errors import ConfigError, SampleError
 from omnirm.rubrics.primary import primary_rubrics

@@ -38,7 +38,7 @@ from omnirm.app.web.rendering import render
 from omnirm.errors import OmnirmError
 
 if TYPE_CHECKING:
-    from omnirm.app.store import StoredJudgment
+    from omnirm.app.store.store import StoredJudgment
     from omnirm.app.studio import Studio
 
 Updates = dict[Any, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from omnirm.app.run_statistics import RunSummary, Share
+from omnirm.app.runs.statistics import RunSummary, Share
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

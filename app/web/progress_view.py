@@ -11,7 +11,7 @@ from omnirm.app.web import judgment_words as words
 from omnirm.app.web.rendering import render
 
 if TYPE_CHECKING:
-    from omnirm.app.jobs import JobStatus
+    from omnirm.app.jobs.jobs import JobStatus
 
 _STEPS = {
     "loading the model": "Loading the model",

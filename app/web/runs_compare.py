@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from omnirm.app.run_statistics import Difference
-from omnirm.app.run_values import IN_APP, RunInfo, RunRow
+from omnirm.app.runs.statistics import Difference
+from omnirm.app.runs.values import IN_APP, RunInfo, RunRow
 from omnirm.app.web import runs_views as views
 from omnirm.app.web.judgment_views import judgment_html
 from omnirm.app.web.runs_media import with_stored_media

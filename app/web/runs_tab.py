@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from omnirm.app.run_facts import MODALITIES
-from omnirm.app.run_values import Page, RowFilters, RunRow
+from omnirm.app.runs.facts import MODALITIES
+from omnirm.app.runs.values import Page, RowFilters, RunRow
 from omnirm.app.web import runs_views as views
 from omnirm.app.web.judgment_views import judgment_html
 from omnirm.app.web.runs_charts import ChartsPanel

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnirm.app.run_facts import parts_of
+from omnirm.app.runs.facts import parts_of
 from omnirm.errors import OmnirmError
 from omnirm.preprocessing.types import ImageSettings, Limits, MediaError, Policy, VideoSettings
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from omnirm.app.run_facts import texts_of
-from omnirm.app.run_statistics import Comparison, Difference, RunSummary
-from omnirm.app.run_values import IN_APP, Page, RunInfo, RunRow
+from omnirm.app.runs.facts import texts_of
+from omnirm.app.runs.statistics import Comparison, Difference, RunSummary
+from omnirm.app.runs.values import IN_APP, Page, RunInfo, RunRow
 from omnirm.app.web.media_view import candidate_html, prompt_html, safe_text
 from omnirm.app.web.rendering import render
 from omnirm.app.web.runs_words import ago, chance, duration, interval, number, points, says
 
 if TYPE_CHECKING:
-    from omnirm.app.jobs import JobStatus
+    from omnirm.app.jobs.jobs import JobStatus
 
 PAGE = 50
 INTRO = Markup('<p class="o-muted o-runs-intro">What was judged here and on the command line.</p>')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from omnirm.app.run_statistics import Comparison, RunSummary, Share
+from omnirm.app.runs.statistics import Comparison, RunSummary, Share
 
 
 def interval(share: Share | None) -> str:

@@ -22,7 +22,7 @@ from omnirm.errors import OmnirmError
 
 if TYPE_CHECKING:
     from omnirm.app.studio import Studio
-    from omnirm.app.voting import Reveal, Shown
+    from omnirm.app.votes.voting import Reveal, Shown
 
 Updates = dict[Any, Any]
 

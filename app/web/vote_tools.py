@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from omnirm.app.jobs.tasks import JudgeSetTask
 from omnirm.app.scaling import ScalingOptions
-from omnirm.app.tasks import JudgeSetTask
 from omnirm.app.web import vote_views as views
 from omnirm.errors import OmnirmError
 
 if TYPE_CHECKING:
-    from omnirm.app.jobs import JobStatus
+    from omnirm.app.jobs.jobs import JobStatus
     from omnirm.app.studio import Studio
-    from omnirm.app.vote_export import Ties
+    from omnirm.app.votes.export import Ties
 
 Updates = dict[Any, Any]
 

@@ -17,8 +17,8 @@ from omnirm.app.web.media_view import Content, candidate_html, prompt_html
 from omnirm.app.web.rendering import percent, render
 
 if TYPE_CHECKING:
-    from omnirm.app.vote_export import ExportReport
-    from omnirm.app.voting import Agreement
+    from omnirm.app.votes.export import ExportReport
+    from omnirm.app.votes.voting import Agreement
     from omnirm.scoring.agreement import TwoRaters
 
 Letter = Literal["A", "B"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from omnirm.app import jobs as jobs_module
-from omnirm.app.jobs import Cancelled, JobService, Progress
-from omnirm.app.store import Store
-from omnirm.app.store_database import StoreError
+from omnirm.app.jobs import jobs as jobs_module
+from omnirm.app.jobs.jobs import Cancelled, JobService, Progress
+from omnirm.app.store.database import StoreError
+from omnirm.app.store.store import Store
 from omnirm.errors import ConfigError, SampleError
 from omnirm.preprocessing.types import MediaNotFound
 

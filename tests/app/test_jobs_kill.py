@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from omnirm.app.jobs import JobService
+from omnirm.app.jobs.jobs import JobService
+from omnirm.app.jobs.tasks import JudgeHandler, JudgeTask
 from omnirm.app.models import Models
 from omnirm.app.scaling import ScalingOptions
 from omnirm.app.service import ModelOptions
-from omnirm.app.store import Store
-from omnirm.app.tasks import JudgeHandler, JudgeTask
+from omnirm.app.store.store import Store
 from omnirm.backends import scripted
 from omnirm.backends.scripted import ScriptedBackend, toss
 from omnirm.rubrics.trajectory import ScaledJudgment

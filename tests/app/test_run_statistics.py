@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from omnirm.app.run_facts import RowFacts
-from omnirm.app.run_statistics import compare, mcnemar, mean_share, modality_group, share, summarise
+from omnirm.app.runs.facts import RowFacts
+from omnirm.app.runs.statistics import compare, mcnemar, mean_share, modality_group, share, summarise
 
 
 def row(

@@ -11,12 +11,12 @@ import pytest
 from scripted_rubrics import model, says, writes
 from typer.testing import CliRunner
 
-from omnirm.app import run_reading
 from omnirm.app.cli import app
-from omnirm.app.run_facts import facts_of, facts_of_line
-from omnirm.app.run_folders import find
-from omnirm.app.runs import IN_APP, RowFilters, Runs
-from omnirm.app.store import Store
+from omnirm.app.runs import reading as run_reading
+from omnirm.app.runs.facts import facts_of, facts_of_line
+from omnirm.app.runs.folders import find
+from omnirm.app.runs.runs import IN_APP, RowFilters, Runs
+from omnirm.app.store.store import Store
 from omnirm.backends import scripted
 from omnirm.backends.load import load_backend
 from omnirm.errors import ConfigError

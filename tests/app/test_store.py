@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
-from omnirm.app.store import Store, StoreError, Vote, VotePair
-from omnirm.app.store_tables import VERSION_TABLE, metadata
+from omnirm.app.store.store import Store, StoreError, Vote, VotePair
+from omnirm.app.store.tables import VERSION_TABLE, metadata
 from omnirm.backends.load import load_backend
 from omnirm.errors import ConfigError, OmnirmError, SampleError
 from omnirm.judge import Judge
@@ -369,7 +369,7 @@ def test_the_same_vote_from_many_threads_is_one_vote(store: Store) -> None:
 
 WRITER = """
 import sys, threading
-from omnirm.app.store import Store, Vote
+from omnirm.app.store.store import Store, Vote
 store, set_id = Store(sys.argv[1]), sys.argv[2]
 said = threading.Lock()
 def work(name):
@@ -439,7 +439,10 @@ def test_the_migrations_make_the_tables_that_the_code_uses(store: Store, tmp_pat
 
 
 def test_many_that_open_a_new_database_at_once_all_get_it(tmp_path: Path) -> None:
-    code = "import sys; from omnirm.app.store import Store; s = Store(sys.argv[1]); s.add_job('judge', {}); s.close()"
+    code = (
+        "from sys import argv; from omnirm.app.store.store import Store; "
+        "s = Store(argv[1]); s.add_job('judge', {}); s.close()"
+    )
     others = [subprocess.Popen([sys.executable, "-c", code, url_of(tmp_path)]) for _ in range(3)]
     with ThreadPoolExecutor(6) as pool:
         stores = list(pool.map(lambda _: Store(url_of(tmp_path)), range(6)))

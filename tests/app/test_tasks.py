@@ -12,13 +12,13 @@ from made_media import encoded_image
 from scripted_rubrics import model, revise, says, section, step, writes
 
 from omnirm.app import scaling, service
-from omnirm.app.jobs import JobContext, JobService, Progress
+from omnirm.app.jobs.jobs import JobContext, JobService, Progress
+from omnirm.app.jobs.tasks import JudgeHandler, JudgeSetHandler, JudgeSetTask, JudgeTask, probability_a
 from omnirm.app.models import Models
 from omnirm.app.scaling import ScalingOptions
 from omnirm.app.service import JudgeOptions, ModelOptions
-from omnirm.app.store import Store
-from omnirm.app.store_rows import VotePair
-from omnirm.app.tasks import JudgeHandler, JudgeSetHandler, JudgeSetTask, JudgeTask, probability_a
+from omnirm.app.store.rows import VotePair
+from omnirm.app.store.store import Store
 from omnirm.backends import scripted
 from omnirm.errors import BackendError, ConfigError, SampleError
 from omnirm.judgment import Judgment, PointJudgment

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from made_media import encoded_image, encoded_sound, photo
 from vote_sets import App, letters, open_app, set_of, vote_all
 
-from omnirm.app.store import Vote
-from omnirm.app.vote_export import preference
+from omnirm.app.store.store import Vote
+from omnirm.app.votes.export import preference
 from omnirm.errors import ConfigError, SampleError
 from omnirm.sample import read_samples
 from omnirm.training.preferred import from_samples

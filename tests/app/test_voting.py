@@ -14,7 +14,7 @@ import pytest
 from made_media import encoded_image, encoded_sound, encoded_video
 from vote_sets import App, letters, open_app, pair_of, sample_of, set_of, vote_all
 
-from omnirm.app.voting import Voting, checked_name, left_of
+from omnirm.app.votes.voting import Voting, checked_name, left_of
 from omnirm.backends.load import load_backend
 from omnirm.errors import ConfigError, SampleError
 from omnirm.judge import Judge
@@ -140,7 +140,7 @@ def test_a_finished_run_brings_the_judges_verdicts(app: App, tmp_path: Path) -> 
 
 
 def test_verdicts_of_every_kind_of_record_are_understood() -> None:
-    from omnirm.app.vote_sources import said
+    from omnirm.app.votes.sources import said
 
     assert said({"kind": "scaled", "verdict": "B", "confidence": 0.75}) == ("B", 0.25)
     assert said({"kind": "scaled", "verdict": "tie", "confidence": 0.9}) == ("tie", 0.5)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from omnirm.training import rewards_verl
 from omnirm.training.rewards import RuleReward
+from omnirm.training.rewards import verl as rewards_verl
 
 PAGE = Path(__file__).parents[2] / "docs" / "rewards.md"
 JUDGE, POLICY = "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"

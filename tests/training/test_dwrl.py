@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ SETTINGS = DWRLSettings(
     thoughts=3, max_new_tokens=9, log_steps=1, save_steps=1000, sampling="sequential",
 )  # fmt: skip
 Make = Callable[..., Trainable]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Each trainer collects garbage when it is done, half a second through all that was imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +236,8 @@ def test_a_thought_that_ended_with_another_token_is_rated_by_that_token(judge: M
 
 @pytest.mark.parametrize(
     ("text", "ending", "failure"),
-    [("  \n", "stop", "missing"), ("Good", "length", "truncated"), ("Go<|image_pad|>od", "stop", "added_token"),
-     ("Good", "stop", "")],
+    [("  \n", "stop", "missing"), ("Good", "length", "truncated"), ("Go<|image_pad|>od", "stop", "special_token"),
+     ("Good<|im_start|>", "stop", "special_token"), ("Good", "stop", "")],
 )  # fmt: skip
 def test_thoughts_that_cannot_be_used(text: str, ending: Any, failure: str, judge: Make) -> None:
     from omnirm.backends.hf import TokenCompletion
@@ -276,15 +285,15 @@ def weights_of(logp: Sequence[Sequence[float]]) -> tuple[float, list[list[float]
     "how",
     [
         {},
-        {"chunk": 2, "scale": "likelihood"},
-        {"misalignment": False, "scoring_weight": 0.5, "thought_weight": 3.0},
+        pytest.param({"chunk": 2, "scale": "likelihood"}, marks=pytest.mark.slow),
+        pytest.param({"misalignment": False, "scoring_weight": 0.5, "thought_weight": 3.0}, marks=pytest.mark.slow),
     ],
 )
 def test_both_updates_are_those_of_separate_passes_by_hand(
     family: Family, how: Any, judge: Make, tmp_path: Path
 ) -> None:
     trainable, watch, rows = judge(family), Watch(), [pair(0, label=1)]
-    settings = replace(SETTINGS, thoughts=4, clip=0.02, optimizer="adamw", **how)
+    settings = replace(SETTINGS, thoughts=6, clip=0.02, **how)
     train_dwrl(trainable, rows, settings, tmp_path, max_tokens=3000, callbacks=[watch])
     assert len(watch.gradients) == 2
     model = trainable.model
@@ -416,6 +425,7 @@ def test_a_resumed_run_has_the_curve_of_one_that_never_stopped(
     assert scored == [s for s in range(1, 7) if (s - 1) // rollout % 2 == 0]
 
 
+@pytest.mark.slow
 def test_thoughts_that_are_not_at_hand_are_sampled_anew(judge: Make, tmp_path: Path) -> None:
     rows = [pair(i) for i in range(2)]
     train(judge(), rows, tmp_path, [StopAt(3)])

@@ -15,7 +15,7 @@ from omnirm.errors import ConfigError, SampleError
 from omnirm.prompts.formats import get_format
 from omnirm.sample import Sample
 from omnirm.training.rewards import FormatReward, MetaReward, PreferenceReward, RuleReward, judge_row, read_rendered
-from omnirm.training.rewards_reading import text_of
+from omnirm.training.rewards.reading import text_of
 from omnirm.types import Rubric
 
 SAMPLE = Sample.from_dict({"id": "s", "prompt": "2 + 3?", "candidates": ["5", "6"]})

@@ -22,8 +22,9 @@ import pytest
 from scripted_judging import UNREADABLE, batches, judge
 
 from omnirm.errors import ConfigError, SampleError
-from omnirm.training import rewards_gathered, rewards_verl
-from omnirm.training.rewards_trl import JudgeReward
+from omnirm.training.rewards import gathered as rewards_gathered
+from omnirm.training.rewards import verl as rewards_verl
+from omnirm.training.rewards.trl import JudgeReward
 
 FILE = Path(rewards_verl.__file__).resolve()
 
@@ -234,7 +235,7 @@ def verl_data(responses: list[str], tokenizer: Any, prompt: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("path", [str(FILE), "pkg://omnirm.training.rewards_verl"])
+@pytest.mark.parametrize("path", [str(FILE), "pkg://omnirm.training.rewards.verl"])
 @pytest.mark.parametrize("manager", ["naive", "dapo", "gdpo"])
 def test_verls_own_reward_loop(asked: Any, tiny_of: Any, manager: str, path: str) -> None:
     pytest.importorskip("verl")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_rubrics import says, shown_rubrics
+from scripted_rubrics import lines, says, shown_rubrics
 from synthesis_pairs import REFINED, REWARDS, VERDICTS, asked, by_place, explored, explorer, pair, plan
 
 from omnirm.errors import ConfigError
@@ -297,17 +297,13 @@ def test_picking_pairs_from_both_orders_are_one_prompt_turned_round():
 def test_nothing_is_picked_on_media_nor_from_a_list_of_one():
     settings = RowSettings(eps=0.0, pair_limit=None)
     (picture,) = explored(pair(prompt=PICTURE), judging={"orders": 2})
-    (single,) = explored(planning=lambda request: plan(request).split("\n2.")[0] + "\n# " + key_of(request) + " end")
+    (single,) = explored(judging={"orders": 2}, judge=by_place, planning=lambda request: lines(request, ["Correctness"]))
     assert len(single.judgment.planned) == 1
     for one in (picture, single):
+        assert one.judgment.trajectories
         rows = [*sft_rows([one], settings).rows, *dpo_rows([one], settings).rows]
         assert rows
         assert "picking" not in {row.step for row in rows}
-
-
-def key_of(request) -> str:
-    text = "".join(str(part.value) for message in request.messages for part in message.parts)
-    return re.search(r"^# (\S+) prompt$", text, re.MULTILINE)[1]
 
 
 def test_judgment_pairs_from_both_orders_are_one_prompt_turned_round():

@@ -17,7 +17,7 @@ from web.payloads import FILE_NAMES, PAYLOADS, batches
 
 from omnirm.app.scaling import ScalingOptions, scaled_judge
 from omnirm.app.service import JudgeOptions, make_judge
-from omnirm.app.store import Store
+from omnirm.app.store.store import Store
 from omnirm.backends.scripted import ScriptedBackend, prompt_text
 from omnirm.judgment import Judgment, PointJudgment
 from omnirm.rubrics.trajectory import ScaledJudgment

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from web.pages import box, give_file, next_pair, start_voting, visit, vote
 
-from omnirm.app.store import Store
+from omnirm.app.store.store import Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

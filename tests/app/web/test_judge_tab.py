@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from made_media import encoded_image
 
-from omnirm.app.jobs import JobStatus, Progress
+from omnirm.app.jobs.jobs import JobStatus, Progress
+from omnirm.app.jobs.tasks import JudgeTask
 from omnirm.app.service import ModelOptions
 from omnirm.app.studio import Studio, StudioSettings, open_studio
-from omnirm.app.tasks import JudgeTask
 from omnirm.errors import ConfigError, OmnirmError, SampleError
 from omnirm.rubrics.primary import primary_rubrics
 from omnirm.sample import Sample

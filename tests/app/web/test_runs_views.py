@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from omnirm.app.jobs import JobStatus, Progress
-from omnirm.app.run_facts import RowFacts
-from omnirm.app.run_statistics import compare, share, summarise
-from omnirm.app.run_values import IN_APP, Page, RunInfo, RunRow
+from omnirm.app.jobs.jobs import JobStatus, Progress
+from omnirm.app.runs.facts import RowFacts
+from omnirm.app.runs.statistics import compare, share, summarise
+from omnirm.app.runs.values import IN_APP, Page, RunInfo, RunRow
 from omnirm.app.web import plots
 from omnirm.app.web import runs_views as views
 from omnirm.app.web.runs_words import ago, captions, chance, duration, interval, number, points

@@ -12,13 +12,13 @@ import pytest
 from clips import make_clip
 from made_media import encoded_image
 
-from omnirm.app.jobs import JobService
+from omnirm.app.jobs.jobs import JobService
+from omnirm.app.jobs.tasks import JudgeSetHandler
 from omnirm.app.media_store import MediaStore
 from omnirm.app.models import Models
 from omnirm.app.service import ModelOptions
-from omnirm.app.store import Store
-from omnirm.app.tasks import JudgeSetHandler
-from omnirm.app.voting import Voting
+from omnirm.app.store.store import Store
+from omnirm.app.votes.voting import Voting
 from omnirm.preprocessing.types import Policy
 from omnirm.sample import read_samples
 

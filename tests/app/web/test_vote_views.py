@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from markupsafe import Markup
 
-from omnirm.app.vote_export import ExportReport
-from omnirm.app.voting import Agreement, Between
+from omnirm.app.votes.export import ExportReport
+from omnirm.app.votes.voting import Agreement, Between
 from omnirm.app.web import vote_views as views
 from omnirm.scoring.agreement import Coefficient, two_raters
 

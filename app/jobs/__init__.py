@@ -1,0 +1,1 @@
+"""Work in the background: the queue, the tasks, and what they report."""

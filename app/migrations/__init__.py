@@ -1,1 +1,0 @@
-"""Migrations of the app's database. `omnirm.app.store.Store` runs them when it opens one."""

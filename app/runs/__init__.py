@@ -1,0 +1,1 @@
+"""Stored runs and judgments: finding, reading and comparing them."""

@@ -1,0 +1,1 @@
+"""Votes of people on pairs: taking them, where pairs come from, exports, the actions of the API."""
