@@ -30,8 +30,8 @@ help: ## Show this list
 demo: $(VENV)/.base ## Judge a text, an image, a video and an audio pair with the embedded model
 	@$(QUIET) $(BIN)/omnirm demo
 
-test: $(VENV)/.dev ## Run the tests (ARGS="-k name" for some of them)
-	@$(TESTS) $(ARGS)
+test: $(VENV)/.dev ## Run the tests in two processes (ARGS="-k name" for some of them)
+	@$(TESTS) -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.dev ## Run the tests that `make test` leaves out for their length
 	@$(TESTS) -m "slow and not gpu and not browser" $(ARGS)

@@ -6,16 +6,19 @@ For `omnirm export`. What it writes loads into `Judge` by path, and into vLLM.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omnirm.errors import ConfigError
+from omnirm.shown import visible
 from omnirm.training.recipe import RECIPE_FILE
 
 CARD = "README.md"
 _ADAPTER = "adapter_config.json"
+_MARKS = re.compile(r"[\\\\`*_{}\[\]<>#|~&!]")
 _LIBRARIES = {"Qwen2_5Omni": "any-to-any", "Qwen3Omni": "any-to-any", "Qwen3VL": "image-text-to-text"}
 
 
@@ -43,11 +46,11 @@ def export(
     adapters = (source / _ADAPTER).is_file()
     if not adapters and not (source / "config.json").is_file():
         raise ConfigError(f"{source}: holds neither a model (config.json) nor adapters ({_ADAPTER})")
-    measured = [_results(file) for file in results]
+    measured = [(file.name, _json(file)) for file in results]
     recipe = _recipe(source)
     start = str(source)
     if adapters:
-        own = json.loads((source / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        own = _json(source / _ADAPTER).get("base_model_name_or_path")
         start = base or recipe.get("init") or own or ""
         if not start:
             raise ConfigError(f"{source}: does not say what its adapters belong to; give --base")
@@ -88,33 +91,35 @@ def card(
     """
     kind = next((kind for word, kind in _LIBRARIES.items() if word in model), "text-generation")
     lines = ["---", "library_name: transformers", f"pipeline_tag: {kind}", "tags: [reward-model, genrm, omnirm]"]
-    lines += [f"base_model: {recipe['init']}"] if "/" in str(recipe.get("init", "")) else []
-    lines += ["---", "", f"# {title}", ""]
+    init = str(recipe.get("init", ""))
+    lines += [f"base_model: {json.dumps(init)}"] if "/" in init else []
+    lines += ["---", "", f"# {_text(title)}", ""]
     lines += [
         "A generative reward model: it judges responses of several modalities under rubrics, side by side or alone.",
         "",
     ]
     lines += ["    from omnirm import Judge, load_backend", '    judge = Judge(load_backend("<this folder>"))', ""]
     if recipe:
-        data = ", ".join(recipe.get("sources") or ()) or "not named"
-        lines += ["## How it was trained", "", f"- method: {recipe['method']}, from `{recipe['init']}`"]
-        lines += [f"- data: `{recipe['data']}`, made of: {data}"]
+        data = ", ".join(map(_text, recipe.get("sources") or ())) or "not named"
+        method = str(recipe.get("method", ""))
+        lines += ["## How it was trained", "", f"- method: {_text(method)}, from {_code(init)}"]
+        lines += [f"- data: {_code(recipe.get('data', ''))}, made of: {data}"]
         if recipe.get("lora", {}).get("rank"):
-            lines += [f"- adapters of rank {recipe['lora']['rank']}, merged"]
+            lines += [f"- adapters of rank {_text(recipe['lora']['rank'])}, merged"]
         losses = [one for one in steps if "loss" in one]
         if losses:
             first, last = losses[0], losses[-1]
             lines += [f"- loss {first['loss']:.4g} at step {first['step']}, {last['loss']:.4g} at step {last['step']}"]
-        packages = ", ".join(f"{name} {number}" for name, number in recipe.get("packages", {}).items())
-        lines += [f"- with {packages}", "", "    [" + recipe["method"] + "]"]
-        lines += [f"    {name} = {json.dumps(value)}" for name, value in recipe["settings"].items()]
+        packages = ", ".join(_text(f"{name} {number}") for name, number in recipe.get("packages", {}).items())
+        lines += [f"- with {packages}", "", f"    [{_line(method)}]"]
+        lines += [f"    {_line(name)} = {json.dumps(value)}" for name, value in recipe.get("settings", {}).items()]
     else:
         lines += ["How it was trained is not recorded beside it."]
     lines += ["", "## Measured", ""]
     if not results:
         lines += ["Nothing was measured when this card was written."]
     for name, values in results:
-        lines += [f"`{name}`:", "", *_table(values), ""]
+        lines += [f"{_code(name)}:", "", *_table(values), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -124,20 +129,36 @@ def _table(values: Any) -> list[str]:
     if not rows or not all(isinstance(row, Mapping) for row in rows):
         return ["    " + line for line in json.dumps(values, indent=1).splitlines()]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    out = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    out = ["| " + " | ".join(map(_cell, names)) + " |", "|" + "---|" * len(names)]
     return out + ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in rows]
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else _text(value)
+
+
+def _line(value: Any) -> str:
+    """Anybody's text on one line, without characters that cannot be seen."""
+    return visible(" ".join(str(value).split()), newlines=False)
+
+
+def _text(value: Any) -> str:
+    """The same as Markdown that means nothing but its letters."""
+    return _MARKS.sub(r"\\\g<0>", _line(value))
+
+
+def _code(value: Any) -> str:
+    return f"`{_line(value).replace('`', chr(39))}`"
 
 
 def _recipe(source: Path) -> dict[str, Any]:
     """What was recorded in the run's folder, {} where there is nothing."""
     for folder in (source, source.parent):
         if (file := folder / RECIPE_FILE).is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
+            found = _json(file)
+            if not isinstance(found, dict):
+                raise ConfigError(f"{file}: is no record of a recipe; remove it")
+            return found
     return {}
 
 
@@ -145,7 +166,8 @@ def _steps(source: Path) -> list[dict[str, Any]]:
     """The log of training: of the checkpoint itself, else of the newest one of the run."""
     files = [source / "trainer_state.json", *sorted(source.parent.glob("checkpoint-*/trainer_state.json"), key=_number)]
     found = [file for file in files if file.is_file()]
-    return json.loads(found[-1].read_text(encoding="utf-8"))["log_history"] if found else []
+    state = _json(found[-1]) if found else {}
+    return list(state.get("log_history", ())) if isinstance(state, dict) else []
 
 
 def _number(file: Path) -> int:
@@ -154,13 +176,15 @@ def _number(file: Path) -> int:
 
 def _data_cards(recipe: Mapping[str, Any]) -> list[Path]:
     data = Path(str(recipe.get("data", "")))
-    card = data.with_suffix(".md")
-    return [card] if data.suffix == ".parquet" and card.is_file() else []
+    if data.suffix != ".parquet":
+        return []
+    beside = data.with_suffix(".md")
+    return [beside] if beside.is_file() else []
 
 
-def _results(file: Path) -> tuple[str, Any]:
+def _json(file: Path) -> Any:
     try:
-        return file.name, json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read as JSON: {error}") from error
 

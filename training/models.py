@@ -30,7 +30,9 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         if self.rank < 0 or self.alpha <= 0:
-            raise ConfigError(f"rank = {self.rank}, alpha = {self.alpha}: give a rank of 0 or more and an alpha above 0")
+            raise ConfigError(
+                f"rank = {self.rank}, alpha = {self.alpha}: give a rank of 0 or more and an alpha above 0"
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout = {self.dropout}: give a share from 0 to less than 1")
         if self.rank and not self.targets:

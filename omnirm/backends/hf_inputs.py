@@ -57,7 +57,9 @@ class InputEncoder:
             else {"text", "image", "video"}
         )
         self._plain = _without_added_tokens(self.tokenizer)
-        self._added = frozenset(self.tokenizer.get_added_vocab().values())
+        known = self.tokenizer.added_tokens_decoder
+        # a plain word may be an added token and a piece of ordinary text in one (nano's "tie"): it marks nothing
+        self._added = frozenset(i for i, token in known.items() if token.special or not token.content.isalpha())
 
     def __call__(self, conversations: Sequence[Conversation], *, padding_side: str = "left") -> dict[str, Any]:
         """Model inputs as torch tensors.
@@ -125,8 +127,8 @@ class InputEncoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def untrusted_ids(self, text: str) -> list[int]:
-        """Ids of anybody's text: no added token can come out. They decode to the text as the model's tokenizer
-        normalises it (Qwen's: Unicode NFC).
+        """Ids of anybody's text: no added token can come out, but for plain words. They decode to the text as the
+        model's tokenizer normalises it (Qwen's: Unicode NFC).
 
         Raises:
             BackendError: a vocabulary in which a special token is an ordinary piece too.

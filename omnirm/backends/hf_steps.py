@@ -42,27 +42,26 @@ def sample_processor(requests: Sequence[Request]) -> Callable[[Any, Any], Any]:
     """A logits processor: rows with temperature 0 stay greedy, others get their temperature, top-p and noise."""
     import torch
 
-    generators: dict[int, Any] = {}
-    for row, request in enumerate(requests):
-        if request.temperature > 0:
-            generators[row] = torch.Generator().manual_seed(request.seed & (2**63 - 1))
+    drawn = [row for row, request in enumerate(requests) if request.temperature > 0]
+    generators = [torch.Generator().manual_seed(requests[row].seed & (2**63 - 1)) for row in drawn]
+    temperatures = torch.tensor([[requests[row].temperature] for row in drawn])
+    shares = [requests[row].top_p for row in drawn]
+    limits = torch.tensor([[share if share < 1 else float("inf")] for share in shares])
 
     def process(_: Any, scores: Any) -> Any:
-        if not generators:
+        if not drawn:
             return scores
-        scores = scores.float().clone()
-        for row, generator in generators.items():
-            logits = scores[row] - scores[row].max()
-            logits = logits / requests[row].temperature
-            if requests[row].top_p < 1:
-                ordered, order = logits.softmax(-1).sort(descending=True)
-                before = ordered.cumsum(-1) - ordered
-                drop = before >= requests[row].top_p  # the token that passes top_p is kept
-                drop[0] = False
-                logits[order[drop]] = float("-inf")
-            uniform = torch.rand(logits.shape, generator=generator).to(logits.device)
-            scores[row] = logits - torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
-        return scores
+        scores, where = scores.float(), scores.device
+        rows = torch.tensor(drawn, device=where)
+        logits = scores[rows]
+        logits = (logits - logits.amax(-1, keepdim=True)) / temperatures.to(where)
+        if min(shares) < 1:
+            ordered, order = logits.softmax(-1).sort(descending=True, stable=True)
+            drop = ordered.cumsum(-1) - ordered >= limits.to(where)  # the token that passes top_p is kept
+            drop[:, 0] = False
+            logits = logits.masked_fill(drop.scatter(-1, order, drop), float("-inf"))
+        uniform = torch.stack([torch.rand(logits.shape[1], generator=one) for one in generators]).to(where)
+        return scores.index_copy(0, rows, logits - torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7))))
 
     return process
 

@@ -17,7 +17,7 @@ from omnirm.nano.world import FAMILIES, Preference, preference
 from omnirm.prompts.formats import get_format
 from omnirm.prompts.rendered import Rendered
 from omnirm.prompts.rubric_steps import Planning, RefinementFormat, SelectionFormat
-from omnirm.types import Message, Part
+from omnirm.types import Message, Part, Rubric
 
 #: an attribute and the value that it should have
 Criterion = tuple[str, str]
@@ -219,14 +219,24 @@ def _points(pair: Preference, rng: Random, thinking: bool) -> tuple[Rendered, st
         pair.sample, candidate=which, rubrics=rubrics if given else (), thinking=thinking
     )
     said = [pair.analysis(*c)[which] for c in criteria]
+    answer = points(rendered, criteria, said, () if given else rubrics)
+    return rendered, answer.removeprefix(rendered.prefill)
+
+
+def points(rendered: Rendered, criteria: Sequence[Criterion], said: Sequence[str], own: Sequence[Rubric] = ()) -> str:
+    """The answer of a pointwise prompt: after `<think>` where it thinks, else with its prefill.
+
+    Args:
+        rendered: the prompt.
+        criteria: judged by; said: what the response has under each, as `comments` takes it: 9 for yes, 2 for no.
+        own: the rubrics, where the judge has to find its own.
+    """
     scores = [_SCORE[text.endswith("yes")] for text in said]
     key, total = rendered.nonce, round(sum(scores) / len(scores))
     lines = "".join(f"Score {key} {i}: [[{score}]]\n" for i, score in enumerate(scores, 1))
-    if thinking:
-        own = "\n".join(f"{i}. {r.name}: {r.text}" for i, r in enumerate(rubrics, 1))
-        planned = "" if given else f"\n<rubrics>{own}</rubrics>"
+    if rendered.thinking:
+        listed = "\n".join(f"{i}. {r.name}: {r.text}" for i, r in enumerate(own, 1))
+        planned = f"\n<rubrics>{listed}</rubrics>" if own else ""
         weighed = f" {comments(criteria, said)}"
-        answer = f"{planned}\n<evaluation>{weighed}</evaluation>\n{lines}Total {key}: [[{total}]]"
-        return rendered, f"{weighed}</think>{answer}"
-    answer = f"{lines}Total {key}: [[{total}]]" if given else f"Total {key}: [[{total}]]"
-    return rendered, answer.removeprefix(rendered.prefill)
+        return f"{weighed}</think>{planned}\n<evaluation>{weighed}</evaluation>\n{lines}Total {key}: [[{total}]]"
+    return f"{lines}Total {key}: [[{total}]]" if rendered.rubrics else f"Total {key}: [[{total}]]"

@@ -86,6 +86,7 @@ class Pointwise:
             nonce=key,
             template_hash=r.template_hash("pointwise", "user_single"),
             stop=() if scored else ("]]",),
+            forced=("]]\nTotal", f" {key}: [[") if scored else None,  # behind a score's line, not any line on a total
             max_new_tokens=room,
             format=self.name,
             rubrics=tuple(rubrics),

@@ -1,4 +1,4 @@
-"""The thinkers' own backbone for TRL's fused head: the same numbers, and the same model as before in every other way."""
+"""The thinkers' own backbone for TRL's fused head: the same numbers, and otherwise the same model."""
 
 from __future__ import annotations
 

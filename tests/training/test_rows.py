@@ -182,7 +182,7 @@ def test_rows_of_one_kind_are_none_of_another(tmp_path: Path) -> None:
 
 
 def test_files_that_hold_no_rows(tmp_path: Path) -> None:
-    with pytest.raises(SampleError, match="none.parquet: cannot be read as Parquet"):
+    with pytest.raises(SampleError, match=r"none\.parquet: cannot be read as Parquet"):
         read_rows(tmp_path / "none.parquet", SFTRow)
     with pytest.raises(SampleError, match="cannot be read as Parquet"):
         read_rows(tmp_path, SFTRow)

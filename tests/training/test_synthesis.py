@@ -52,7 +52,8 @@ def test_the_sets_are_written_with_their_cards(tmp_path):
     card = (tmp_path / "sft.md").read_text()
     assert "20 rows from 5 of 5 pairs" in card
     for line in ("| step | planning | 5 |", "| step | picking | 5 |", "| thinking | thinking | 10 |",
-                 "| modalities | text | 20 |", "| family | F0 | 12 |", "| family | F1 | 8 |", "| judge | table |", "Nothing."):  # fmt: skip
+                 "| modalities | text | 20 |", "| family | F0 | 12 |", "| family | F1 | 8 |",
+                 "| judge | table |", "Nothing."):  # fmt: skip
         assert line in card, line
     assert "| eps of selection pairs | 1 |" in (tmp_path / "dpo.md").read_text()
     judgments = list(run_rows(tmp_path, "judgments"))

@@ -264,7 +264,9 @@ def test_picking_pairs_prefer_a_whole_answer_whose_rubric_and_verdict_are_good()
     rendered = get_format("pairwise-thinking").render(one.sample, rubrics=rubrics, pick=True)
     for row in rows:
         assert row.prompt.messages == rendered.messages
-        for text, rubric, right in zip((row.chosen, row.rejected), picks(row), (True, rubric_is_right(row)), strict=True):
+        for text, rubric, right in zip(
+            (row.chosen, row.rejected), picks(row), (True, rubric_is_right(row)), strict=True
+        ):
             parsed = get_format("pairwise-thinking").parse(rendered, rendered.prefill + text, "stop")
             assert [c.rubric.name for c in parsed.criteria] == [rubric]
             assert (parsed.letter == one.label) is right
@@ -297,7 +299,9 @@ def test_picking_pairs_from_both_orders_are_one_prompt_turned_round():
 def test_nothing_is_picked_on_media_nor_from_a_list_of_one():
     settings = RowSettings(eps=0.0, pair_limit=None)
     (picture,) = explored(pair(prompt=PICTURE), judging={"orders": 2})
-    (single,) = explored(judging={"orders": 2}, judge=by_place, planning=lambda request: lines(request, ["Correctness"]))
+    (single,) = explored(
+        judging={"orders": 2}, judge=by_place, planning=lambda request: lines(request, ["Correctness"])
+    )
     assert len(single.judgment.planned) == 1
     for one in (picture, single):
         assert one.judgment.trajectories
