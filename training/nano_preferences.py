@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
@@ -284,7 +284,7 @@ def cells_of(found: Found) -> list[Cell]:
     return cells
 
 
-def text_table(cells: Sequence[Cell], seconds: dict[tuple[str, int], Sequence[float | None]]) -> str:
+def text_table(cells: Sequence[Cell], seconds: Mapping[tuple[str, int], Sequence[float | None]]) -> str:
     """The cells as Markdown, percent, an arm a row; seconds of training are means over seeds."""
     groups = list(dict.fromkeys(cell.group for cell in cells))
     by = {(cell.arm, cell.flips, cell.reading, cell.group): cell for cell in cells}

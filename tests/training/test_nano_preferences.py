@@ -54,20 +54,21 @@ def read(row: SFTRow, rendered: Rendered) -> Any:
 
 
 def test_lessons_are_read_back_by_the_parsers_and_say_what_is_so(world: list[Preference]) -> None:
+    yes = get_format("p-yes")
     for seed, pair in enumerate(world):
-        opening, question, score, verdict = lessons(pair, seed)
-        yes = get_format("p-yes")
-        (which,) = (
-            c for c in (0, 1) if yes.render_thought(pair.sample, candidate=c).messages == opening.prompt.messages
-        )
-        first = yes.render_thought(pair.sample, candidate=which)
-        evaluation = read(opening, first)
+        opening, *questions, score, verdict = lessons(pair, seed)
+        firsts = [yes.render_thought(pair.sample, candidate=c) for c in (0, 1)]
+        (which,) = (c for c in (0, 1) if firsts[c].messages == opening.prompt.messages)
+        evaluation = read(opening, firsts[which])
         assert evaluation == opening.completion
+        for candidate, question in enumerate(questions):
+            text = question.prompt.messages[-2].parts[0].value
+            assert f"{pair.attribute}: {pair.analysis()[candidate]}" in text.splitlines(), "the answer hangs on it"
+            answer = read(question, yes.render_question(firsts[candidate], text))
+            assert answer == ("Yes" if candidate == pair.sample.label else "No")
         for line in evaluation.splitlines():
             name, said = line.split(": ")
             assert said == pair.analysis(name)[which], "what is said of a response is true"
-        answer = read(question, yes.render_question(first, evaluation))
-        assert answer == ("Yes" if which == pair.sample.label else "No")
         point = read(score, get_format("pointwise").render(pair.sample, candidate=which))
         assert isinstance(point, PointScore)
         assert [one for _, one in point.scores] == [
@@ -76,9 +77,11 @@ def test_lessons_are_read_back_by_the_parsers_and_say_what_is_so(world: list[Pre
         assert point.total == round(np.mean([one for _, one in point.scores]))
         assert {rubric.name for rubric, _ in point.scores} <= set(pair.wanted.attributes)
         assert isinstance(read(verdict, get_format("pairwise-thinking").render(pair.sample)), PairVerdict)
-        rollout: Any = SimpleNamespace(
-            rendered=get_format("pointwise").render(pair.sample, candidate=which), text="<think>" + score.completion
-        )
+        alone = get_format("pointwise").render(pair.sample, candidate=which)
+        assert alone.forced is not None
+        marker, ours = alone.forced
+        assert score.completion.partition(marker)[2].startswith(ours), "the key of the total is written for the judge"
+        rollout: Any = SimpleNamespace(rendered=alone, text="<think>" + score.completion)
         assert tags_in_order(rollout), "so PAR's format reward is there from the start"
 
 
