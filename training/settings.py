@@ -5,6 +5,7 @@ For the recipes (`sft.py`, `dpo.py`, `grpo.py`, ...). Each has its own settings 
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -124,10 +125,24 @@ def freeze(model: Any, words: Sequence[str]) -> None:
 
 
 def newest_checkpoint(output: Path) -> str | None:
-    """The folder of the newest checkpoint to go on from, None where there is none."""
-    from transformers.trainer_utils import get_last_checkpoint
+    """The folder of the newest whole checkpoint to go on from, None where there is none.
 
-    return get_last_checkpoint(str(output)) if output.is_dir() else None
+    Trainers write a checkpoint file by file, its `trainer_state.json` last: one that a kill left unfinished is passed
+    over, and written anew when training comes there.
+    """
+    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+    found = [one for one in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if one.name.rpartition("-")[2].isdigit()]
+    found.sort(key=lambda one: int(one.name.rpartition("-")[2]), reverse=True)
+    return next((str(one) for one in found if _whole(one)), None)
+
+
+def _whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return any(checkpoint.glob("*.safetensors")) or any(checkpoint.glob("global_step*"))
 
 
 # -- recipe files
