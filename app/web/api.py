@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from omnirm.app.actions import Medium
+from omnirm.app.actions.judging import Medium
 from omnirm.app.web.calls import ACTIONS, Action, Argument, call, why_invalid, with_media
 from omnirm.errors import OmnirmError, SampleError
 from omnirm.preprocessing.types import MediaError

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 
 import anyio
 
-from omnirm.app import actions
-from omnirm.app.actions import Medium
-from omnirm.app.runs import actions as run_actions
-from omnirm.app.votes import actions as vote_actions
+from omnirm.app.actions import judging as actions
+from omnirm.app.actions import runs as run_actions
+from omnirm.app.actions import votes as vote_actions
+from omnirm.app.actions.judging import Medium
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from omnirm.app.votes.actions import media_type
+from omnirm.app.actions.votes import media_type
 from omnirm.app.web.calls import ACTIONS, Action, call, why_invalid, with_media
 from omnirm.errors import MissingExtra, OmnirmError
 from omnirm.preprocessing.types import MediaError

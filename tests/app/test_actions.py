@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from running_app import PAIRS, scripted_studio
 
-from omnirm.app.actions import cancel, job, judge, judge_set, judgment, medium, models, outcome, score, submit
+from omnirm.app.actions.judging import cancel, job, judge, judge_set, judgment, medium, models, outcome, score, submit
+from omnirm.app.actions.runs import compare_runs, run_rows, run_summary, runs
+from omnirm.app.actions.votes import add_vote_set, agreement, export_votes, next_pair, undo_vote, vote, vote_sets
 from omnirm.app.jobs.jobs import Cancelled
 from omnirm.app.media_store import UploadRefused
-from omnirm.app.runs.actions import compare_runs, run_rows, run_summary, runs
 from omnirm.app.studio import Studio
-from omnirm.app.votes.actions import add_vote_set, agreement, export_votes, next_pair, undo_vote, vote, vote_sets
 from omnirm.errors import BackendError, ConfigError, SampleError
 from omnirm.sample import Sample
 

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "web-api.md"
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    from omnirm.app.votes.actions import add_vote_set
+    from omnirm.app.actions.votes import add_vote_set
 
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("one.png", "two.png")):

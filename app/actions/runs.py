@@ -1,6 +1,6 @@
 """Stored runs from a program: the list, the rows of one, two compared sample by sample.
 
-Part of `omnirm.app.actions`, which says how these functions are meant. A run is named by the id that `runs` gives; no
+Beside `judging.py`, which says how these functions are meant. A run is named by the id that `runs` gives; no
 path is ever taken.
 """
 

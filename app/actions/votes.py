@@ -1,6 +1,6 @@
 """Voting from a program: sets of pairs, the next pair for a person, votes, how people agree, votes as training data.
 
-Part of `omnirm.app.actions`, which says how these functions are meant. A pair is shown blind: what stands left and what
+Beside `judging.py`, which says how these functions are meant. A pair is shown blind: what stands left and what
 stands right, no names, no order of the sample, nothing that the judge said. The answer to a vote has the judge's view.
 """
 

@@ -1,0 +1,1 @@
+"""What one can do with the app, each a function with typed, documented arguments: the endpoints and the MCP tools."""
