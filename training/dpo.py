@@ -20,7 +20,14 @@ from omnirm.training.backbone import with_backbone
 from omnirm.training.collate import PairCollator, checked_lengths
 from omnirm.training.models import Trainable, preparer
 from omnirm.training.rows import DPORow
-from omnirm.training.settings import TrainSettings, freeze, make_optimizer, newest_checkpoint, trainer_arguments
+from omnirm.training.settings import (
+    TrainSettings,
+    by_epoch,
+    freeze,
+    make_optimizer,
+    newest_checkpoint,
+    trainer_arguments,
+)
 
 LOSSES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -92,6 +99,9 @@ def train_dpo(
 
     class PairTrainer(DPOTrainer):
         """TRL's trainer and loss on rows that the collator encodes."""
+
+        def _get_train_sampler(self, *args: Any) -> Any:
+            return by_epoch(super()._get_train_sampler(*args), settings.seed)
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # there are no texts to tokenize beforehand

@@ -145,6 +145,27 @@ def _whole(checkpoint: Path) -> bool:
     return any(checkpoint.glob("*.safetensors")) or any(checkpoint.glob("global_step*"))
 
 
+def by_epoch(sampler: Any, seed: int) -> Any:
+    """A trainer's sampler, whose order depends on seed and epoch alone.
+
+    transformers groups rows by length with the process's own random numbers, which a resumed run has not drawn as often
+    as one that was never stopped: from its second epoch on it would see the rows in another order.
+    """
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    if not isinstance(sampler, LengthGroupedSampler):
+        return sampler
+    import torch
+
+    class ByEpoch(LengthGroupedSampler):
+        def set_epoch(self, epoch: int) -> None:
+            self.generator = torch.Generator().manual_seed(seed + epoch)
+
+    own = ByEpoch(sampler.batch_size, lengths=sampler.lengths)
+    own.set_epoch(0)
+    return own
+
+
 # -- recipe files
 
 
@@ -232,6 +253,7 @@ def _set(data: dict[str, Any], change: str) -> None:
 
 __all__ = [
     "TrainSettings",
+    "by_epoch",
     "freeze",
     "made",
     "make_optimizer",

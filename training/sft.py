@@ -18,7 +18,14 @@ from omnirm.training.backbone import with_backbone
 from omnirm.training.collate import MediaCollator, checked_lengths
 from omnirm.training.models import Trainable, preparer
 from omnirm.training.rows import SFTRow
-from omnirm.training.settings import TrainSettings, freeze, make_optimizer, newest_checkpoint, trainer_arguments
+from omnirm.training.settings import (
+    TrainSettings,
+    by_epoch,
+    freeze,
+    make_optimizer,
+    newest_checkpoint,
+    trainer_arguments,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +134,9 @@ def train_sft(
 
     class BalancedSFTTrainer(SFTTrainer):
         """TRL's trainer and loss; a token counts as much as its row lets it."""
+
+        def _get_train_sampler(self, *args: Any) -> Any:
+            return by_epoch(super()._get_train_sampler(*args), settings.seed)
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             def balanced(**batch: Any) -> Any:

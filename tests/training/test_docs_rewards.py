@@ -25,6 +25,7 @@ def test_the_example_for_trl(tiny_of: Any, tmp_path: Path, monkeypatch: pytest.M
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = copy.deepcopy(tiny_of("qwen3_vl").processor.tokenizer)
+    tokenizer._set_processor_class(None)  # a tokenizer that was once saved with its processor says so
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     policy = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, **sizes))

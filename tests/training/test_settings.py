@@ -113,13 +113,19 @@ def test_the_optimizer() -> None:
     assert isinstance(make_optimizer(Two(), TrainSettings(optimizer="muon")), MuonAdamW)
 
 
-def test_the_newest_checkpoint_by_number(tmp_path: Path) -> None:
+def test_the_newest_whole_checkpoint_by_number(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "new") is None
     assert newest_checkpoint(tmp_path) is None
-    for name in ("checkpoint-9", "checkpoint-20", "checkpoint-x", "final"):
+    for name in ("checkpoint-9", "checkpoint-20", "checkpoint-x", "final", "checkpoint-30", "checkpoint-40"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"x")
+        (tmp_path / name / "trainer_state.json").write_text("{}")
     (tmp_path / "checkpoint-100").write_text("a file")
+    (tmp_path / "checkpoint-40" / "trainer_state.json").unlink()  # killed before it was written
+    (tmp_path / "checkpoint-30" / "trainer_state.json").write_text('{"step"')  # and in the middle of it
     assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-20")
+    (tmp_path / "checkpoint-20" / "model.safetensors").unlink()
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
 
 
 # -- TOML

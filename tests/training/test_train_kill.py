@@ -21,7 +21,7 @@ from omnirm.nano.instructions import vocabulary
 from omnirm.training.dry_run import sample_rows
 from omnirm.training.rows import DPORow, GRPORow, SFTRow, write_rows
 
-STEPS = 60
+STEPS = 40
 SIZE = Size(hidden=64, layers=2, intermediate=64, vision_hidden=32, vision_layers=1, audio_hidden=32, audio_layers=1)
 KINDS: dict[str, Any] = {"sft": SFTRow, "dpo": DPORow, "grpo": GRPORow}
 SETTINGS = {
