@@ -57,7 +57,7 @@ class MediaCollator:
         batch = self.encoder(conversations, padding_side="right")
         lengths = batch["attention_mask"].sum(dim=1).tolist()
         for row, length in zip(rows, lengths, strict=True):
-            _within(f"{row!r:.80}", length, self.max_tokens)
+            within(f"{row!r:.80}", length, self.max_tokens)
         return batch
 
 
@@ -94,7 +94,7 @@ class PairCollator:
         starts = lengths * 2
         ends = [start + len(answer) for start, answer in zip(starts, answers, strict=True)]
         for pair, end in zip(pairs * 2, ends, strict=True):
-            _within(_name(pair), end, self.max_tokens)
+            within(_name(pair), end, self.max_tokens)
         shape = (len(answers), max(ends))
         out: dict[str, Any] = {"input_ids": torch.full(shape, self.encoder.tokenizer.pad_token_id)}
         out |= {name: torch.zeros(shape, dtype=torch.long) for name in ("attention_mask", "completion_mask")}
@@ -141,7 +141,7 @@ def checked_lengths(encoder: InputEncoder, rows: Sequence[SFTRow | DPORow], max_
             if len(answers) == 2 and answers[0] == answers[1]:
                 raise SampleError(f"row {name}: chosen and rejected are the same text: no preference; drop the row")
             length = len(prompt) + max(len(encoder.answer_ids(answer)) for answer in answers)
-            _within(name, length, max_tokens)
+            within(name, length, max_tokens)
             lengths.append(length + sum(ROUGH_TOKENS[part.type] for part in media_parts(row.prompt.messages)))
     return lengths
 
@@ -150,9 +150,10 @@ def _name(row: SFTRow | DPORow) -> str:
     return f"{row.step} of sample {row.sample_id!r:.60}"
 
 
-def _within(name: str, length: int, max_tokens: int) -> None:
+def within(name: str, length: int, max_tokens: int) -> None:
+    """Raises `SampleError` for a row of more than `max_tokens` tokens, by its name."""
     if length > max_tokens:
         raise SampleError(f"row {name} has {length} tokens, over max_tokens = {max_tokens}: raise that or drop it")
 
 
-__all__ = ["MediaCollator", "PairCollator", "checked_lengths"]
+__all__ = ["MediaCollator", "PairCollator", "checked_lengths", "within"]

@@ -14,6 +14,7 @@ from omnirm.backends.hf_inputs import Conversation, InputEncoder, media_parts
 from omnirm.errors import SampleError
 from omnirm.preprocessing.types import Media
 from omnirm.sample import Sample
+from omnirm.training.collate import within
 from omnirm.types import Message, Part
 
 
@@ -77,7 +78,7 @@ class PreferredCollator:
         """Model inputs of all N responses, right-padded; `pairs` [P, 2] into them; `margin` [P] where any row has one.
 
         Raises:
-            ValueError: a row over `max_tokens`.
+            SampleError: a row over `max_tokens`.
             MediaError: a medium that cannot be decoded.
         """
         import torch
@@ -98,10 +99,7 @@ class PreferredCollator:
             margins += [one.margin] * len(one.pairs)
         batch = self.encoder(conversations, padding_side="right")
         for row, length in zip(sources, batch["attention_mask"].sum(dim=1).tolist(), strict=True):
-            if length > self.max_tokens:
-                raise ValueError(
-                    f"row {row!r:.80} has {length} tokens, over max_tokens = {self.max_tokens}: raise that or drop it"
-                )
+            within(f"{row!r:.80}", length, self.max_tokens)
         batch["pairs"] = torch.tensor(pairs)
         if any(margins):
             batch["margin"] = torch.tensor(margins, dtype=torch.float32)
