@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := omnirm preprocessing training app tests
-NANO := nano-base-text nano-base-drill nano-base-media nano-base-glance nano-genrm
+NANO := nano-base-text nano-base-drill nano-base-media nano-base-glance nano-genrm nano-genrm-forms
 
 # The first Python that fits, unless one is named: make demo PYTHON=/path/to/python
 ifndef PYTHON
@@ -61,7 +61,7 @@ bench-training: $(VENV)/.dev ## Compare our training steps with those of TRL's o
 	@$(QUIET) $(BIN)/python tests/benchmarks/training_cost.py $(ARGS)
 
 nano: $(VENV)/.dev ## Train the embedded model anew, in five stages that resume
-	$(QUIET) $(BIN)/python -m omnirm.training.nano $(NANO:%=training/recipes/%.toml) $(ARGS)
+	$(QUIET) $(BIN)/python -m omnirm.training.nano.stages $(NANO:%=training/recipes/%.toml) $(ARGS)
 
 # vllm wants setuptools < 81 from Python 3.12 on; with it here the set holds for 3.11 too
 constraints: $(OWN_UV) ## Resolve constraints.txt anew (ARGS=--upgrade for newer versions)

@@ -24,7 +24,7 @@ from omnirm.rubrics.refine import ModelRefiner
 from omnirm.sample import Sample
 from omnirm.scorers.base import Scored
 from omnirm.scorers.scripted import ScriptedScorer
-from omnirm.training.synthesis_explore import Explored, Explorer
+from omnirm.training.synthesis.explorer import Explored, Explorer
 from omnirm.types import Request
 
 VERDICTS = {"Correctness": "A", "Brevity": "B", "Tone": "A", "Layout": "B"}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from omnirm.errors import ConfigError
-from omnirm.training.disrm_data import NanoRows, lesson
 from omnirm.training.models import preparer
+from omnirm.training.nano.disrm_data import NanoRows, lesson
 from omnirm.training.preferred import Preferred, PreferredCollator, from_samples
 from omnirm.training.settings import (
     TrainSettings,

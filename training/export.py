@@ -32,7 +32,7 @@ def export(
         output: folder to write; must be empty or not there yet.
         base: folder or hub name of what adapters belong to; by default what they themselves say, or the run's recipe.
         dtype: of the written weights; "" keeps them.
-        results: JSON files of measured results for the card, e.g. of `omnirm.training.nano_report --json`.
+        results: JSON files of measured results for the card, e.g. of `omnirm.training.nano.report --json`.
         title: of the card; the run's name by default.
 
     Raises:

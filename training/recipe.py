@@ -169,7 +169,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Any:
 
         return read_bt(path, changes)
     if method == "nano":
-        from omnirm.training.nano import read_recipe as read_stage
+        from omnirm.training.nano.stages import read_recipe as read_stage
 
         return read_stage(path, changes)
     if not isinstance(method, str) or method not in METHODS:

@@ -27,9 +27,9 @@ from omnirm.errors import ConfigError, SampleError
 if TYPE_CHECKING:
     from omnirm.rubrics.strategies import ScaledJudge
     from omnirm.sample import Sample
-    from omnirm.training.ngrams import Benchmarks
-    from omnirm.training.synthesis_choices import RowSettings
-    from omnirm.training.synthesis_explore import Explored, Explorer
+    from omnirm.training.synthesis.choices import RowSettings
+    from omnirm.training.synthesis.explorer import Explored, Explorer
+    from omnirm.training.synthesis.ngrams import Benchmarks
 
 _FILES, _SETS = "Input", "Data sets"
 
@@ -173,7 +173,7 @@ def synth(
         stack.enter_context(folder)
         explorer = _explorer(scaled, method, first, more, planner_temperature, rollouts, sft_margin is not None)
 
-        from omnirm.training.synthesis import explore, make_sets, write_sets
+        from omnirm.training.synthesis.sets import explore, make_sets, write_sets
 
         for one in explore(explorer, _samples(pairs_file, bad), folder, at_once=at_once):
             explored.append(one)
@@ -212,13 +212,13 @@ def _judged(one: Explored) -> bool:
 
 
 def _row_settings(**values: Any) -> RowSettings:
-    from omnirm.training.synthesis_choices import RowSettings
+    from omnirm.training.synthesis.choices import RowSettings
 
     return RowSettings(**values)
 
 
 def _benchmarks(files: list[Path], n: int) -> Benchmarks | None:
-    from omnirm.training.ngrams import Benchmarks
+    from omnirm.training.synthesis.ngrams import Benchmarks
 
     return Benchmarks(files, n) if files else None
 
@@ -236,7 +236,7 @@ def _explorer(
     scaled: ScaledJudge, method: Method, first: int, more: int, temperature: float, rollouts: int, pointwise: bool
 ) -> Explorer:
     from omnirm.rubrics.extended import ExtendedPlanner
-    from omnirm.training.synthesis_explore import Explorer
+    from omnirm.training.synthesis.explorer import Explorer
 
     assert scaled.planner is not None
     assert scaled.meta is not None

@@ -65,7 +65,7 @@ def subject(steps: int, batch: int, accumulation: int) -> Subject:
     from omnirm.nano.build import Size, build_model, build_processor, train_tokenizer
     from omnirm.nano.instructions import vocabulary
     from omnirm.prompts.render import template_lines
-    from omnirm.training.nano import TEMPLATES
+    from omnirm.training.nano.stages import TEMPLATES
 
     size = Size(hidden=192, layers=6, intermediate=384)
     tokenizer = train_tokenizer("qwen3_vl", vocabulary(300), 1000, template_lines(*TEMPLATES))

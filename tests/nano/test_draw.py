@@ -12,7 +12,7 @@ from omnirm.nano.draw import BASE_HERTZ, RGB, render
 from omnirm.nano.scenes import ATTRIBUTES, Scene
 from omnirm.nano.writer import Drawing
 from omnirm.preprocessing import Audio, Image, Media, Video
-from omnirm.training.nano import prepare_drawn
+from omnirm.training.nano.stages import prepare_drawn
 from omnirm.types import Modality, Part
 
 NUMBER = {"one": 1, "two": 2, "three": 3, "four": 4}

@@ -9,7 +9,7 @@ import pytest
 from omnirm.nano.scenes import Scene, allowed, split_of
 from omnirm.nano.world import FAMILIES, preference
 from omnirm.nano.writer import Drawing
-from omnirm.training.disrm_data import Graded, NanoRows, grade, graded, lesson, mend
+from omnirm.training.nano.disrm_data import Graded, NanoRows, grade, graded, lesson, mend
 
 SEEDS = range(400)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from omnirm.scorers.base import Scored
-from omnirm.training.disrm_data import Graded, Response, graded
-from omnirm.training.disrm_report import (
+from omnirm.training.nano.disrm_data import Graded, Response, graded
+from omnirm.training.nano.disrm_report import (
     KINDS,
     MENDS,
     Compared,

@@ -10,7 +10,7 @@ import pytest
 from omnirm.backends.scripted import ScriptedBackend, prompt_text, say
 from omnirm.judge import Judge
 from omnirm.nano.world import FAMILIES, preference
-from omnirm.training.nano_report import FORMATS, MODALITY, Row, measure, pair_figures, summarise, table
+from omnirm.training.nano.report import FORMATS, MODALITY, Row, measure, pair_figures, summarise, table
 
 READ, UNREAD = (1.0, 1.0, True, [True, True]), (0.0, 0.0, None, [])
 

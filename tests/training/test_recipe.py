@@ -19,7 +19,7 @@ from omnirm.nano.build import save_checkpoint
 from omnirm.training.bt import BTRecipe
 from omnirm.training.dry_run import sample_rows
 from omnirm.training.models import LoraSettings
-from omnirm.training.nano import Recipe as Stage
+from omnirm.training.nano.stages import Recipe as Stage
 from omnirm.training.recipe import METHODS, Recipe, read_recipe
 from omnirm.training.rows import DPORow, SFTRow, write_rows
 

@@ -21,12 +21,12 @@ from omnirm.rubrics.meta import Meta
 from omnirm.rubrics.refine import ModelRefiner
 from omnirm.runs import RunFolder
 from omnirm.runs import read_rows as run_rows
-from omnirm.training.ngrams import Benchmarks, words
 from omnirm.training.rows import DPORow, GRPORow, SFTRow, read_rows
-from omnirm.training.synthesis import SETS, explore, make_sets, write_sets
-from omnirm.training.synthesis_choices import RowSettings
-from omnirm.training.synthesis_explore import Explorer
-from omnirm.training.synthesis_filters import share_right, wide_enough, worth_exploring
+from omnirm.training.synthesis.choices import RowSettings
+from omnirm.training.synthesis.explorer import Explorer
+from omnirm.training.synthesis.filters import share_right, wide_enough, worth_exploring
+from omnirm.training.synthesis.ngrams import Benchmarks, words
+from omnirm.training.synthesis.sets import SETS, explore, make_sets, write_sets
 
 SETTINGS = RowSettings(eps=1.0)
 PAIRS = [pair(label=i % 2, id=f"s{i}", prompt=f"question {i}", metadata={"family": f"F{i % 2}"}) for i in range(5)]

@@ -15,9 +15,9 @@ from synthesis_pairs import REFINED, REWARDS, VERDICTS, asked, by_place, explore
 from omnirm.errors import ConfigError
 from omnirm.prompts.formats import get_format
 from omnirm.sample import Sample, parse_rubrics
-from omnirm.training.synthesis_choices import RowSettings, founded, listed
-from omnirm.training.synthesis_explore import canonical
-from omnirm.training.synthesis_rows import dpo_rows, grpo_rows, sft_rows
+from omnirm.training.synthesis.choices import RowSettings, founded, listed
+from omnirm.training.synthesis.explorer import canonical
+from omnirm.training.synthesis.row_making import dpo_rows, grpo_rows, sft_rows
 
 PICTURE = [{"type": "image", "image": "x.png"}, {"type": "text", "text": "q"}]
 BLOCK = "<criteria {i}>{name}.<Judge A>{name} on {a}</Judge A><Judge B>{name} on {b}</Judge B>{letter}</criteria {i}>"

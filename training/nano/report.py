@@ -1,6 +1,6 @@
 """Measures omnirm-nano on the held-out test world and writes its model card.
 
-    python -m omnirm.training.nano_report runs/nano/nano-genrm/final --pairs 200
+    python -m omnirm.training.nano.report runs/nano/nano-genrm/final --pairs 200
 
 Accuracy is averaged over both orders of showing a pair; an answer that could not be read counts as wrong, and coverage
 stands beside it. Intervals are 95 % bootstrap intervals over pairs (percentile, 2,000 resamples, seeded).
@@ -83,7 +83,7 @@ def measure(
 ) -> list[Row]:
     """Judges `pairs` test pairs of every family in each format; rows by family, then by modality."""
     from omnirm.judge import Judge
-    from omnirm.training.nano import drawn
+    from omnirm.training.nano.stages import drawn
 
     rows: list[Row] = []
     for name in formats:

@@ -1,6 +1,6 @@
 """Measures a reward model on the held-out nano world: pair accuracy, refined responses, calibration.
 
-    python -m omnirm.training.disrm_report runs/nano-disrm/final --pairs 200 --json runs/disrm.json
+    python -m omnirm.training.nano.disrm_report runs/nano-disrm/final --pairs 200 --json runs/disrm.json
 
 An item that could not be scored makes its pairs wrong, and coverage stands beside. Equal scores count as half right.
 Intervals are 95 % bootstrap intervals over requests (percentile, 2,000 resamples, seeded): pairs of one request go
@@ -21,7 +21,7 @@ from omnirm.nano.world import FAMILIES, Family
 from omnirm.nano.writer import Drawing
 from omnirm.scorers.base import Scored, Scorer
 from omnirm.scoring.aggregate import sigmoid
-from omnirm.training.disrm_data import Graded, graded
+from omnirm.training.nano.disrm_data import Graded, graded
 from omnirm.types import Part
 
 _BINS = 10

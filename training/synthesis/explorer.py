@@ -1,6 +1,6 @@
 """Judges labelled pairs under many rubrics, so that data can be made of what worked: DUAL RM's way and GRM-Omni's.
 
-For `omnirm.training.synthesis`. It asks models, through whatever records their calls; what is made of the answers is
+For `sets`. It asks models, through whatever records their calls; what is made of the answers is
 somebody else's work. Every reading of a judgment (a rubric, an order, a sample of the model) is a trajectory of its
 own: refined by its own comments, scored and rewarded.
 """

@@ -1,8 +1,8 @@
 """Synthesis of training data: labelled preference pairs in, data sets for SFT, DPO and GRPO with their cards out.
 
 For `omnirm synth` and Python users; `docs/synthesis.md`. It reads top to bottom: pairs are explored batch by batch
-(`synthesis_explore`: the only step that asks models, every call recorded in the run folder), rows are made of what was
-found (`synthesis_rows`: pure), those that share text with a benchmark are taken out (`ngrams`), the sets are written.
+(`explorer`: the only step that asks models, every call recorded in the run folder), rows are made of what was
+found (`row_making`: pure), those that share text with a benchmark are taken out (`ngrams`), the sets are written.
 
     with RunFolder(folder, settings) as run:
         explored = explore(explorer, samples, run)
@@ -23,12 +23,12 @@ from typing import Any
 
 from omnirm.runs import RunFolder
 from omnirm.sample import Sample
-from omnirm.training.data_card import data_card, row_texts, traits
-from omnirm.training.ngrams import Benchmarks
 from omnirm.training.rows import DPORow, GRPORow, Row, SFTRow, write_rows
-from omnirm.training.synthesis_choices import Dropped, Made, RowSettings
-from omnirm.training.synthesis_explore import Explored, Explorer
-from omnirm.training.synthesis_rows import dpo_rows, grpo_rows, sft_rows
+from omnirm.training.synthesis.choices import Dropped, Made, RowSettings
+from omnirm.training.synthesis.data_card import data_card, row_texts, traits
+from omnirm.training.synthesis.explorer import Explored, Explorer
+from omnirm.training.synthesis.ngrams import Benchmarks
+from omnirm.training.synthesis.row_making import dpo_rows, grpo_rows, sft_rows
 
 SETS: dict[str, type[Row]] = {"sft": SFTRow, "dpo": DPORow, "grpo": GRPORow}
 

@@ -16,7 +16,7 @@ from omnirm.sample import Sample, parse_rubrics
 from omnirm.shown import shortened, visible
 from omnirm.strict_json import loads
 from omnirm.training.rows import DPORow, GRPORow, Row, SFTRow
-from omnirm.training.synthesis_choices import Dropped
+from omnirm.training.synthesis.choices import Dropped
 
 _SHOWN = 20  # dropped overlaps listed in a card; the file has all
 _LETTERS = (("text", "T"), ("image", "I"), ("video", "V"), ("audio", "A"))

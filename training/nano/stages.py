@@ -1,6 +1,6 @@
 """Trains omnirm-nano: the base in stages (text, then media), and the GenRM by prompt-switched SFT. CPU only must do.
 
-    python -m omnirm.training.nano training/recipes/nano-base-text.toml training/recipes/nano-base-media.toml ...
+    python -m omnirm.training.nano.stages training/recipes/nano-base-text.toml training/recipes/nano-base-media.toml ...
 
 Every stage saves checkpoints and resumes by itself when the same command is given again. Rows are seeds: a row's text
 and media are made by the nano world when the collator needs them, in a worker process.
@@ -40,7 +40,12 @@ SETTINGS = Settings(
     AudioSettings(16000),
 )
 #: templates whose fixed lines become one token each before judging is taught
-TEMPLATES = ("pairwise_thinking", "pairwise", "planning", "selection", "refinement", "pointwise", "p_yes")
+TEMPLATES = (
+    "pairwise_thinking", "pairwise", "planning", "selection", "refinement", "pointwise",
+    "p_yes", "p_yes_evaluate", "p_yes_question",
+)  # fmt: skip
+#: what ends a revision, and tags of criteria that the base has no token for
+LINES = ("</revised", *(f"{mark}{i}>" for i in (4, 5) for mark in ("<criteria ", "</criteria ")))
 NOTICE = "omnirm-nano knows its toy world only: drawn shapes, moving shapes, tones, lists and sums."
 
 
@@ -166,11 +171,11 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
     if recipe.lessons == "judging":  # the judge's fixed lines become one token each
         before = folder
         folder = root / recipe.name / "start"
-        model = transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(before)
+        model = transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(before, dtype="float32")
         save_checkpoint(model, transformers.AutoProcessor.from_pretrained(before), folder)
-        name_lines(folder, (*template_lines(*TEMPLATES), "</revised"), ("tie", "Yes", "No"))
+        name_lines(folder, (*template_lines(*TEMPLATES), *LINES), ("tie", "Yes", "No"))
     return (
-        transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder),
+        transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype="float32"),
         transformers.AutoProcessor.from_pretrained(folder),
     )
 

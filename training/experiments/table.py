@@ -2,7 +2,7 @@
 
     python -m omnirm.nano.samples pairs.jsonl --pairs 320 --split train --in-words
     omnirm synth pairs.jsonl --run runs/table/synth --method dual-rm --rubrics 4
-    python -m omnirm.training.nano_table --root runs/table --seeds 0 1 2
+    python -m omnirm.training.experiments.table --root runs/table --seeds 0 1 2
 
 Every stage is a recipe of `training/recipes/nano-table-*.toml` and a folder below `--root`: what is finished is not
 made again, and what was stopped goes on. Judges are trained on pairs in words only and tested on pairs of all eight
@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[Family, ...]] = {
     "video": ("TV2T", "T2V"),
     "audio": ("TA2T", "T2A"),
 }
-_RECIPES = Path(__file__).parent / "recipes"
+_RECIPES = Path(__file__).parents[1] / "recipes"
 _RESAMPLES = 2000
 
 
@@ -122,7 +122,7 @@ def measure(arms: Sequence[Arm], seeds: Sequence[int], root: Path, plan: Plan, s
     import numpy as np
 
     from omnirm.nano.world import preference
-    from omnirm.training.nano import drawn
+    from omnirm.training.nano.stages import drawn
 
     cells = []
     for arm in arms:

@@ -1,6 +1,6 @@
 """From explored pairs to rows of training data: SFT, DPO and GRPO. Pure; asks no model and opens no file.
 
-For `omnirm.training.synthesis`. `docs/synthesis.md` says which row comes from what. Nothing is lost silently: whatever
+For `sets`. `docs/synthesis.md` says which row comes from what. Nothing is lost silently: whatever
 does not become a row is a `Dropped` with its reason.
 """
 
@@ -18,7 +18,7 @@ from omnirm.sample import dump_rubric
 from omnirm.scoring.margins import MarginPair, Trajectories, eps_at, margin_pairs
 from omnirm.scoring.meta_reward import vote_at
 from omnirm.training.rows import DPORow, GRPORow, SFTRow, Shown
-from omnirm.training.synthesis_answers import (
+from omnirm.training.synthesis.answers import (
     Answer,
     combined_answer,
     judgment_answer,
@@ -27,9 +27,9 @@ from omnirm.training.synthesis_answers import (
     planning_answer,
     selection_answer,
 )
-from omnirm.training.synthesis_choices import Dropped, Dropper, Made, RowSettings, founded, listed, ranked, worth
-from omnirm.training.synthesis_explore import Explored
-from omnirm.training.synthesis_filters import wide_enough, worth_exploring
+from omnirm.training.synthesis.choices import Dropped, Dropper, Made, RowSettings, founded, listed, ranked, worth
+from omnirm.training.synthesis.explorer import Explored
+from omnirm.training.synthesis.filters import wide_enough, worth_exploring
 
 COMBINED = 3  # rubrics in GRM-Omni's improved judgment
 

@@ -1,6 +1,6 @@
 """What becomes a row of training data and what does not: the settings, and notes of all that is dropped. Pure.
 
-For `omnirm.training.synthesis_rows`. Knows no prompt and no answer.
+For `omnirm.training.synthesis.row_making`. Knows no prompt and no answer.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Generic, Literal, TypeVar, get_args
 from omnirm.errors import ConfigError
 from omnirm.rubrics.trajectory import Trajectory
 from omnirm.sample import Sample
-from omnirm.training.synthesis_answers import Answer
-from omnirm.training.synthesis_explore import Explored, Method
-from omnirm.training.synthesis_filters import LEAST, MOST, worth_exploring
+from omnirm.training.synthesis.answers import Answer
+from omnirm.training.synthesis.explorer import Explored, Method
+from omnirm.training.synthesis.filters import LEAST, MOST, worth_exploring
 from omnirm.types import ParseFailure, Rubric
 
 T = TypeVar("T")

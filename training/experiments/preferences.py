@@ -1,6 +1,6 @@
 """DWRL and PAR in small: judges of the nano world trained on pairs alone, each against the baselines of its paper.
 
-    python -m omnirm.training.nano_preferences --root runs/pref --seeds 0 1 2
+    python -m omnirm.training.experiments.preferences --root runs/pref --seeds 0 1 2
 
 Every arm starts from the same short SFT of nano (`lessons`), which teaches the P(Yes) dialog, pointwise and pairwise
 thinking, and in which only some thoughts look at what decides: that is left to be found. Then the same labelled pairs
@@ -24,7 +24,7 @@ from omnirm.errors import ConfigError
 from omnirm.nano.samples import pairs as world_pairs
 from omnirm.nano.world import FAMILIES
 from omnirm.sample import Sample
-from omnirm.training.preference_lessons import lessons
+from omnirm.training.experiments.preference_lessons import lessons
 from omnirm.training.rows import SFTRow
 
 Arm = Literal["sft", "bt", "dwrl", "dwrl-unweighted", "grpo-pair", "grpo-point", "par"]
@@ -57,7 +57,7 @@ _COMPARED: tuple[tuple[Arm, Arm, int], ...] = (
     *(("dwrl", arm, 0) for arm in ("sft", "bt", "grpo-pair", "grpo-point", "dwrl-unweighted")),
     *(("par", arm, flips) for arm in ("bt", "grpo-point") for flips in (0, 20, 50)),
 )
-_FOLDER = Path(__file__).parent / "recipes"
+_FOLDER = Path(__file__).parents[1] / "recipes"
 _RESAMPLES = 2000
 _LESSON_SEED, _PAIR_SEED = 5_000_000, 6_000_000
 
@@ -228,7 +228,7 @@ def _by_label(sample: Sample, scores: Sequence[float | None]) -> float:
 
 def tests_of(plan: Plan, split: Any) -> dict[str, Callable[[], list[Sample]]]:
     """Pairs of each group, made when they are needed: all families in words, and those with media as media."""
-    from omnirm.training.nano import drawn
+    from omnirm.training.nano.stages import drawn
 
     return {
         "words": lambda: [

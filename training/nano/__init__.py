@@ -1,0 +1,1 @@
+"""How omnirm-nano and its reward model are trained and measured."""
