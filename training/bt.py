@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,8 @@ def train(recipe: BTRecipe, output: Path, callbacks: Sequence[Any] = ()) -> Path
         prepare = preparer(checkpoint_settings(recipe.init, processor))
     collator = PreferredCollator(encoder, build, prepare, recipe.max_tokens)
     folder = output / recipe.name
-    train_bt(model, processor.tokenizer, rows, collator, recipe.bt, folder, callbacks=callbacks)
+    settings = replace(recipe.bt, use_cpu=recipe.bt.use_cpu or recipe.device == "cpu")
+    train_bt(model, processor.tokenizer, rows, collator, settings, folder, callbacks=callbacks)
     final = save_reward_model(model, processor, folder / "final", torch_dtype(recipe.saved_dtype, device))
     if (own := Path(recipe.init) / SETTINGS_FILE).is_file():  # media budgets go with the model
         shutil.copy(own, final)

@@ -2,7 +2,7 @@
 
     python -m omnirm.training.experiments.preferences --root runs/pref --seeds 0 1 2
 
-Every arm starts from the same short SFT of nano (`lessons`), which teaches the P(Yes) dialog, pointwise and pairwise
+All runs start from one short SFT of nano (`lessons`), which teaches the P(Yes) dialog, pointwise and pairwise
 thinking, and in which only some thoughts look at what decides: that is left to be found. Then the same labelled pairs
 in words train DWRL with and without its misalignment weight, GRPO on pairs and on scores (0/1 rewards), PAR and
 Bradley-Terry, the last two also with flipped labels. Tested on other pairs, in words and (transfer) as media. Stages
@@ -24,6 +24,7 @@ from omnirm.errors import ConfigError
 from omnirm.nano.samples import pairs as world_pairs
 from omnirm.nano.world import FAMILIES
 from omnirm.sample import Sample
+from omnirm.training.experiments.intervals import interval, percent
 from omnirm.training.experiments.preference_lessons import lessons
 from omnirm.training.rows import SFTRow
 
@@ -58,7 +59,6 @@ _COMPARED: tuple[tuple[Arm, Arm, int], ...] = (
     *(("par", arm, flips) for arm in ("bt", "grpo-point") for flips in (0, 20, 50)),
 )
 _FOLDER = Path(__file__).parents[1] / "recipes"
-_RESAMPLES = 2000
 _LESSON_SEED, _PAIR_SEED = 5_000_000, 6_000_000
 
 
@@ -93,6 +93,10 @@ class Run:
     def method(self) -> str:
         """Of its recipe, which is named after it."""
         return _RECIPES[self.arm][0]
+
+
+#: what every other run starts from
+START = Run("sft", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ def train(run: Run, root: Path, plan: Plan, changes: Sequence[str] = ()) -> Path
     final = folder / "final"
     if (final / "omnirm.json").is_file():  # written last
         return final
-    start = "nano" if run.arm == "sft" else str(train(Run("sft", run.seed), root, plan, changes))
+    start = "nano" if run.arm == "sft" else str(train(START, root, plan, changes))
     data = _data(run, root, plan)
     recipe, own = _RECIPES[run.arm]
     values = [
@@ -266,15 +270,6 @@ def measure(runs: Sequence[Run], root: Path, plan: Plan, split: str, changes: Se
     return {key: np.array(table) for key, table in found.items()}
 
 
-def interval(values: Any) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval over pairs of what [pairs] says, the mean over seeds."""
-    import numpy as np
-
-    drawn = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
-
-
 def cells_of(found: Found) -> list[Cell]:
     """The table's cells."""
     cells = []
@@ -294,7 +289,7 @@ def text_table(cells: Sequence[Cell], seconds: Mapping[tuple[str, int], Sequence
         shown = []
         for group in groups:
             cell = by.get((arm, flips, reading, group))
-            shown.append(f"{100 * cell.accuracy:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]" if cell else "")
+            shown.append(percent(cell.accuracy, cell.low, cell.high) if cell else "")
         known = [one for one in seconds.get((arm, flips), ()) if one is not None]
         shown.append(f"{sum(known) / len(known):.0f}" if known else "")
         out.append(f"| {arm} | {flips} | {reading} | {' | '.join(shown)} |")
@@ -310,8 +305,8 @@ def differences(found: Found) -> str:
                 a = found.get((ours, flips, READINGS[ours][0], group))
                 b = found.get((theirs, flips, reading, group))
                 if a is not None and b is not None:
-                    mean, low, high = (f"{100 * x:+.1f}" for x in interval(a.mean(axis=0) - b.mean(axis=0)))
-                    out.append(f"| {ours} - {theirs} ({reading}) | {flips} | {group} | {mean} [{low}, {high}] |")
+                    points = percent(*interval(a.mean(axis=0) - b.mean(axis=0)), sign="+")
+                    out.append(f"| {ours} - {theirs} ({reading}) | {flips} | {group} | {points} |")
     return "\n".join(out)
 
 
@@ -326,8 +321,14 @@ def seconds_of(runs: Sequence[Run], root: Path) -> dict[tuple[str, int], list[fl
 
 
 def runs_of(arms: Sequence[Arm], seeds: Sequence[int], flips: Sequence[int]) -> list[Run]:
-    """Every arm with every seed; those that learn from flipped labels too with each share."""
-    return [Run(arm, seed, share) for arm in arms for share in (flips if arm in FLIPPED else (0,)) for seed in seeds]
+    """Every arm with every seed; those that learn from flipped labels too with each share; the start once."""
+    own = {"sft": [0]}
+    return [
+        Run(arm, seed, share)
+        for arm in arms
+        for share in (flips if arm in FLIPPED else (0,))
+        for seed in own.get(arm, seeds)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

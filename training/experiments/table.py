@@ -6,7 +6,8 @@
 
 Every stage is a recipe of `training/recipes/nano-table-*.toml` and a folder below `--root`: what is finished is not
 made again, and what was stopped goes on. Judges are trained on pairs in words only and tested on pairs of all eight
-families, media as media. `alone`: the judge plans K rubrics, picks one and judges by it, in both orders.
+families, media as media. `alone`: the judge plans K rubrics, then picks one and judges by it in one answer, in both
+orders, sampled as in training (`--temperature`).
 `meta-verifier`: the judgment under each of the K rubrics, the answer is the one with the highest meta-reward (families
 whose responses are text: others cannot be refined).
 """
@@ -16,13 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from omnirm.errors import ConfigError
 from omnirm.nano.world import FAMILIES, Family
+from omnirm.training.experiments.intervals import interval, percent
 
 Arm = Literal["base", "sft", "dpo", "grpo-rule", "grpo-meta"]
 ARMS: tuple[Arm, ...] = ("base", "sft", "dpo", "grpo-rule", "grpo-meta")
@@ -34,7 +36,12 @@ GROUPS: dict[str, tuple[Family, ...]] = {
     "audio": ("TA2T", "T2A"),
 }
 _RECIPES = Path(__file__).parents[1] / "recipes"
-_RESAMPLES = 2000
+#: [seeds, pairs], the share of right verdicts, by (arm, with meta-verifier, family)
+Found = dict[tuple[str, bool, Family], Any]
+_COMPARED: tuple[tuple[Arm, Arm], ...] = (
+    ("sft", "base"), ("dpo", "sft"), ("grpo-rule", "sft"), ("grpo-meta", "sft"), ("grpo-meta", "dpo"),
+    ("grpo-meta", "grpo-rule"), ("grpo-meta", "base"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,9 @@ class Plan:
     """Sizes: rubrics of a pair (K), test pairs of a family, and those judged with the meta-verifier."""
 
     rubrics: int = 4
-    test_pairs: int = 25
-    meta_pairs: int = 10
+    test_pairs: int = 40
+    meta_pairs: int = 15
+    temperature: float = 1.0  # of judgments
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ def train(arm: Arm, seed: int, root: Path) -> Path:
     return folder
 
 
-def judged(model: Path, folder: Path, pairs: Sequence[Any], rubrics: int, *, pick: bool, verifier: bool) -> list[float]:
+def judged(model: Path, folder: Path, pairs: Sequence[Any], plan: Plan, *, verifier: bool) -> list[float]:
     """The share of right verdicts of each pair, over both orders (alone), or of the final one (meta-verifier)."""
     from omnirm.backends.hf import HFBackend
     from omnirm.judge import Judge
@@ -96,11 +104,11 @@ def judged(model: Path, folder: Path, pairs: Sequence[Any], rubrics: int, *, pic
     from omnirm.runs import RunFolder
     from omnirm.scorers.load import load_scorer
 
-    settings = {"model": str(model), "rubrics": rubrics, "pick": pick, "verifier": verifier, "pairs": len(pairs)}
+    settings = {"model": str(model), "verifier": verifier, "pairs": len(pairs)} | asdict(plan)
     with RunFolder(folder, settings, chunk=256) as run:
         backend = run.backend(HFBackend(str(model), device="cpu", batch_size=64, name="nano"))
-        planner = GeneratedPlanner(backend, count=rubrics)
-        judge = Judge(backend, format="pairwise-thinking", orders=2, pick=pick and not verifier)
+        planner = GeneratedPlanner(backend, count=plan.rubrics)
+        judge = Judge(backend, format="pairwise-thinking", orders=2, temperature=plan.temperature, pick=not verifier)
         meta = Meta(run.scorer(load_scorer("nano")), ModelRefiner(backend)) if verifier else None
         scaled = ScaledJudge(judge, planner, "meta" if verifier else "selected", meta=meta)
         found = scaled.compare(pairs)
@@ -117,70 +125,106 @@ def _right(one: Any, verifier: bool) -> float:
     return sum(verdict == one.label for _, verdict in orders) / max(1, len(one.top.judgment.calls))
 
 
-def measure(arms: Sequence[Arm], seeds: Sequence[int], root: Path, plan: Plan, split: str) -> list[Cell]:
-    """The table: each arm on each family and modality, alone and with the meta-verifier."""
+def measure(arms: Sequence[Arm], seeds: Sequence[int], root: Path, plan: Plan, split: str) -> Found:
+    """How right each arm is about each test pair of each family, alone and with the meta-verifier."""
     import numpy as np
 
     from omnirm.nano.world import preference
     from omnirm.training.nano.stages import drawn
 
-    cells = []
+    found: Found = {}
     for arm in arms:
-        own = [0] if arm == "base" else list(seeds)
         for verifier in (False, True):
             count = plan.meta_pairs if verifier else plan.test_pairs
-            families = REFINABLE if verifier else FAMILIES
-            right: dict[Family, Any] = {}
-            for family in families:
+            for family in REFINABLE if verifier else FAMILIES:
                 pairs = [drawn(preference(i, split, family).sample) for i in range(count)]  # type: ignore[arg-type]
                 kind = "meta" if verifier else "alone"
                 table = [
                     judged(
                         train(arm, seed, root), root / "judged" / f"{split}-{arm}-{seed}-{kind}-{family}", pairs,
-                        plan.rubrics, pick=arm != "base", verifier=verifier,
+                        plan, verifier=verifier,
                     )
-                    for seed in own
+                    for seed in ([0] if arm == "base" else seeds)
                 ]  # fmt: skip
-                right[family] = np.array(table)  # [seeds, pairs]
-            groups: dict[str, tuple[Family, ...]] = {family: (family,) for family in families}
-            groups |= GROUPS | {"all": tuple(families)}
-            for name, members in groups.items():
-                kept = [right[family] for family in members if family in right]
-                if kept:
-                    cells.append(_cell(arm, verifier, name, np.concatenate(kept, axis=1)))
+                found[arm, verifier, family] = np.array(table)
+    return found
+
+
+def cells_of(found: Found) -> list[Cell]:
+    """The table's cells: families, modalities and all."""
+    import numpy as np
+
+    cells = []
+    for arm, verifier in dict.fromkeys((arm, verifier) for arm, verifier, _ in found):
+        families = {family: right for (a, v, family), right in found.items() if (a, v) == (arm, verifier)}
+        groups: dict[str, tuple[Family, ...]] = {family: (family,) for family in families} | GROUPS
+        for name, members in (groups | {"all": tuple(families)}).items():
+            kept = [families[family] for family in members if family in families]
+            if kept:
+                right = np.concatenate(kept, axis=1)
+                spread = tuple(float(x) for x in right.mean(axis=1))
+                cells.append(
+                    Cell(arm, verifier, name, right.shape[1], len(right), *interval(right.mean(axis=0)), spread)
+                )
     return cells
 
 
-def _cell(arm: str, verifier: bool, name: str, right: Any) -> Cell:
-    import numpy as np
-
-    means = right.mean(axis=0)
-    drawn = np.random.default_rng(0).integers(0, len(means), (_RESAMPLES, len(means)))
-    low, high = np.quantile(means[drawn].mean(axis=1), (0.025, 0.975))
-    spread = tuple(float(x) for x in right.mean(axis=1))
-    return Cell(arm, verifier, name, len(means), len(right), float(means.mean()), float(low), float(high), spread)
-
-
-def text_table(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown, percent, an arm a row."""
-    names = list(dict.fromkeys(cell.group for cell in cells))
-    rows = list(dict.fromkeys((cell.arm, cell.verifier) for cell in cells))
-    by = {(cell.arm, cell.verifier, cell.group): cell for cell in cells}
-    out = ["| judge | meta-verifier | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
-    for arm, verifier in rows:
-        shown = [_shown(by.get((arm, verifier, name))) for name in names]
-        out.append(f"| {arm} | {'yes' if verifier else ''} | " + " | ".join(shown) + " |")
+def differences(found: Found) -> str:
+    """Each arm minus another, and each with the meta-verifier minus alone, on the same pairs: points, as Markdown."""
+    asked = [((ours, False), (theirs, False)) for ours, theirs in _COMPARED]
+    asked += [((arm, True), (arm, False)) for arm in ARMS]
+    out = ["| difference | text | other responses or prompts | all |", "|---|---|---|---|"]
+    for ours, theirs in asked:
+        shown = []
+        for members in (GROUPS["text"], FAMILIES[1:], FAMILIES):
+            points = _minus(found, ours, theirs, members)
+            shown.append("" if points is None else percent(*interval(points), sign="+"))
+        if any(shown):
+            names = [f"{arm}{' with meta-verifier' if verifier else ''}" for arm, verifier in (ours, theirs)]
+            out.append(f"| {' - '.join(names)} | {' | '.join(shown)} |")
     return "\n".join(out)
 
 
-def _shown(cell: Cell | None) -> str:
-    if cell is None:
-        return ""
-    return f"{100 * cell.accuracy:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+def _minus(found: Found, ours: tuple[str, bool], theirs: tuple[str, bool], families: Sequence[Family]) -> Any:
+    """Pair by pair, means over seeds; None where no family has both. Of the pairs that both have: the first ones."""
+    import numpy as np
+
+    points = []
+    for family in families:
+        a, b = found.get((*ours, family)), found.get((*theirs, family))
+        if a is not None and b is not None:
+            count = min(a.shape[1], b.shape[1])
+            points.append(a.mean(axis=0)[:count] - b.mean(axis=0)[:count])
+    return np.concatenate(points) if points else None
+
+
+def seconds_of(arms: Sequence[Arm], seeds: Sequence[int], root: Path) -> dict[str, list[float]]:
+    """Wall time of each seed's own training, seconds; nothing for an arm that is not trained."""
+    files = {arm: [root / f"{arm}-{seed}" / "seconds.json" for seed in seeds] for arm in arms}
+    return {
+        arm: [json.loads(one.read_text(encoding="utf-8")) for one in several if one.is_file()]
+        for arm, several in files.items()
+    }
+
+
+def text_table(cells: Sequence[Cell], seconds: Mapping[str, Sequence[float]]) -> str:
+    """The cells as Markdown, percent, an arm a row; seconds of training are means over seeds."""
+    names = list(dict.fromkeys(cell.group for cell in cells))
+    rows = list(dict.fromkeys((cell.arm, cell.verifier) for cell in cells))
+    by = {(cell.arm, cell.verifier, cell.group): cell for cell in cells}
+    heads = ["judge", "meta-verifier", *names, "seconds"]
+    out = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for arm, verifier in rows:
+        found = [by.get((arm, verifier, name)) for name in names]
+        shown = [percent(cell.accuracy, cell.low, cell.high) if cell else "" for cell in found]
+        known = [] if verifier else seconds.get(arm, [])
+        shown.append(f"{sum(known) / len(known):.0f}" if known else "")
+        out.append(f"| {arm} | {'yes' if verifier else ''} | {' | '.join(shown)} |")
+    return "\n".join(out)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains what is missing, measures, prints the table and writes `table.json`."""
+    """Trains what is missing, measures, prints the tables and writes them to `table-<split>.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path("runs/table"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -188,20 +232,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--threads", type=int, default=None)
     for name, value in asdict(Plan()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = parser.parse_args(arguments)
     if options.threads:
         import torch
 
         torch.set_num_threads(options.threads)
-    plan = Plan(options.rubrics, options.test_pairs, options.meta_pairs)
+    plan = Plan(**{name: getattr(options, name) for name in asdict(Plan())})
     if not (options.root / "synth" / "grpo.parquet").is_file():
         raise ConfigError(f"{options.root}/synth holds no rows yet: see training/EXPERIMENTS.md for its command")
-    cells = measure(options.arms, options.seeds, options.root, plan, options.split)
-    (options.root / f"table-{options.split}.json").write_text(
-        json.dumps([asdict(cell) for cell in cells], indent=1) + "\n", encoding="utf-8"
-    )
-    print(text_table(cells))
+    found = measure(options.arms, options.seeds, options.root, plan, options.split)
+    cells = cells_of(found)
+    table = {"plan": asdict(plan), "cells": [asdict(cell) for cell in cells]}
+    (options.root / f"table-{options.split}.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    seconds = seconds_of(options.arms, options.seeds, options.root)
+    print(text_table(cells, seconds), differences(found), sep="\n\n")
 
 
 if __name__ == "__main__":
