@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := omnirm preprocessing training app tests
-NANO := nano-base-text nano-base-drill nano-base-media nano-base-glance nano-genrm nano-genrm-forms
+NANO := nano-base-text nano-base-drill nano-base-media nano-base-glance nano-genrm
 
 # The first Python that fits, unless one is named: make demo PYTHON=/path/to/python
 ifndef PYTHON

@@ -19,10 +19,8 @@ from omnirm.prompts.formats import get_format
 from omnirm.prompts.rendered import Rendered
 from omnirm.types import Part, Rubric
 
-_SHARES = tuple(f.name for f in fields(Mix) if f.name not in ("given", "replay_media", "looks"))
-#: all kinds but the repeated instructions and the forms of the last stage; those of a judge's format, and its name
-KINDS = tuple(name for name in _SHARES if getattr(Mix(), name))
-FORMS = tuple(name for name in _SHARES if name not in KINDS)
+#: all kinds but the repeated instructions; those that a judge's format asks for, and its name
+KINDS = tuple(f.name for f in fields(Mix) if f.name not in ("given", "replay_media"))
 FORMATS = {
     "text_thinking": "pairwise-thinking",
     "text_verdict": "pairwise",

@@ -116,7 +116,7 @@ def name_lines(folder: Path | str, lines: Sequence[str], words: Sequence[str] = 
     for token, line in zip(spare, missing, strict=False):
         token["content"] = line
         token["single_word"] = line in words
-    file.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
+    file.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
     return len(missing)
 
 

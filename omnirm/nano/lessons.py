@@ -47,10 +47,7 @@ class Mix:
     selection: float = 0.02
     refinement: float = 0.10
     media_glance: float = 0.12  # not judging: which of a pair is right in some attributes, in the judge's sections
-    text_picking: float = 0.0  # choosing one rubric of a list and judging by it
-    text_yes: float = 0.0  # the P(Yes) dialog, either turn
     given: float = 0.4  # of the judgments: under given rubrics
-    looks: float = 1.0  # share of choices, and of thoughts before a Yes or No, that look at what decides
     replay_media: float = 0.75  # share of media in repeated instructions
 
 
@@ -63,10 +60,10 @@ def combined(verdicts: Sequence[str]) -> str:
     return decided[0] if more == 0 else "A" if more > 0 else "B"
 
 
-def thought(pair: Preference, criteria: Sequence[Criterion], key: str, first: int = 1) -> str:
+def thought(pair: Preference, criteria: Sequence[Criterion], key: str) -> str:
     """The right answer in the thinking format, after `<think>`: criteria, what each response has, the verdict."""
     blocks, verdicts = [], []
-    for i, (name, value) in enumerate(criteria, first):
+    for i, (name, value) in enumerate(criteria, 1):
         a, b, verdict = pair.analysis(name, value)
         text = pair.rubric(name, value).text
         blocks.append(
@@ -91,7 +88,7 @@ def render(
 def lesson(seed: int, split: Split = "train", mix: Mix = Mix()) -> Lesson:
     """The lesson of that seed."""
     rng = Random(f"lesson {split} {seed}")
-    kinds = [f.name for f in fields(mix) if f.name not in ("given", "replay_media", "looks")]
+    kinds = [f.name for f in fields(mix) if f.name not in ("given", "replay_media")]
     shares = [getattr(mix, kind) for kind in kinds]
     kind = rng.choices([*kinds, "replay"], [*shares, max(0.0, 1 - sum(shares))])[0]
     if kind == "replay":
@@ -107,10 +104,6 @@ def lesson(seed: int, split: Split = "train", mix: Mix = Mix()) -> Lesson:
         rendered, completion = _selection(pair, rng)
     elif kind == "refinement":
         rendered, completion = _refinement(pair, rng, split)
-    elif kind == "text_picking":
-        rendered, completion = _picking(pair, rng, mix.looks)
-    elif kind == "text_yes":
-        rendered, completion = _yes(pair, rng, mix.looks)
     elif kind.endswith("points"):
         rendered, completion = _points(pair, rng, thinking=kind == "text_points")
     else:
@@ -179,42 +172,6 @@ def _selection(pair: Preference, rng: Random) -> tuple[Rendered, str]:
     listed = rng.sample(listed if gold in listed else [*listed, gold], len(listed) + (gold not in listed))
     rendered = SelectionFormat().render(pair.sample, rubrics=[pair.rubric(*c) for c in listed])
     return rendered, f"{listed.index(gold) + 1}]]"
-
-
-def _picking(pair: Preference, rng: Random, looks: float) -> tuple[Rendered, str]:
-    """One criterion of the request, chosen from a list and judged by; the one that decides in a share `looks`."""
-    gold = (pair.attribute, pair.wanted[pair.attribute])
-    listed = plan(pair, rng, rng.randint(2, 5))
-    listed = rng.sample(listed if gold in listed else [*listed[1:], gold], len(listed))
-    own = [one for one in listed if one[0] in pair.wanted.attributes]
-    chosen = gold if rng.random() < looks else rng.choice(own)
-    rendered = get_format("pairwise-thinking").render(
-        pair.sample,
-        rubrics=[pair.rubric(*c) for c in listed],
-        pick=True,
-        allow_tie=pair.analysis(*chosen)[2] == "tie" or rng.random() < 0.25,
-    )
-    return rendered, thought(pair, [chosen], rendered.nonce, listed.index(chosen) + 1)
-
-
-def looking(pair: Preference, rng: Random, looks: float) -> list[Criterion]:
-    """One or two criteria of the request. What decides is among them in a share `looks` of the pairs."""
-    rest = [name for name in pair.wanted.attributes if name != pair.attribute]
-    names = rng.sample(rest, rng.randint(1, min(2, len(rest))))
-    if rng.random() < looks:
-        names[rng.randrange(len(names))] = pair.attribute
-    return [(name, pair.wanted[name]) for name in names]
-
-
-def _yes(pair: Preference, rng: Random, looks: float) -> tuple[Rendered, str]:
-    """A turn of the P(Yes) dialog: the thought on a response, or the answer after one that looks at what decides."""
-    form, which, asks = get_format("p-yes"), rng.randint(0, 1), rng.random() < 0.6
-    criteria = looking(pair, rng, 1.0 if asks else looks)
-    said = comments(criteria, [pair.analysis(*c)[which] for c in criteria])
-    first = form.render_thought(pair.sample, candidate=which)
-    if not asks:
-        return first, said
-    return form.render_question(first, said), "Yes" if pair.analysis()[which].endswith("yes") else "No"
 
 
 def comments(criteria: Sequence[Criterion], analyses: Sequence[str]) -> str:

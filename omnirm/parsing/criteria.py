@@ -16,13 +16,16 @@ _LETTERS: dict[str, Letter] = {"A": "A", "B": "B", "tie": "tie"}
 _MOST = 100  # blocks read; more is a model in a loop
 
 
-def parse_criteria(thinking: str, rubrics: Sequence[Rubric] = ()) -> tuple[CriterionAnalysis, ...]:
+def parse_criteria(
+    thinking: str, rubrics: Sequence[Rubric] = (), *, by_name: bool = False
+) -> tuple[CriterionAnalysis, ...]:
     """Reads the `<criteria i>` blocks, in the order written.
 
     Args:
         thinking: text between `<think>` and `</think>`.
         rubrics: given ones. A block belongs to the rubric of its name, else of its number; each is used once, and a
             block that fits none keeps its own name, with source `generated`.
+        by_name: numbers say nothing about which rubric it is.
 
     Returns:
         One analysis a block; a part that is not there is "" or None.
@@ -37,7 +40,7 @@ def parse_criteria(thinking: str, rubrics: Sequence[Rubric] = ()) -> tuple[Crite
         head, analysis_a, rest = _element(body, "Judge A")
         _, analysis_b, tail = _element(rest, "Judge B")
         name, explanation = split_name(head)
-        which = _which(int(opening[1]) - 1, normalised(name), names)
+        which = _which(-1 if by_name else int(opening[1]) - 1, normalised(name), names)
         if which is not None and which not in used:
             used.add(which)
             rubric = rubrics[which]

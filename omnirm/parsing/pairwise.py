@@ -37,7 +37,7 @@ def parse_pair(
         thinking: the text opens with `<think>`; otherwise it is the verdict line alone.
         allow_tie: `tie` is a verdict.
         rubrics: those shown by number; analyses are matched to them.
-        pick: the thinking must hold exactly one block, of one of them; anything else is `malformed`.
+        pick: the thinking must hold exactly one block, of one of them by its name; anything else is `malformed`.
 
     Returns:
         The verdict, or why there is none: `truncated`, `missing`, `ambiguous`, `malformed`, `backend_error`.
@@ -60,7 +60,7 @@ def parse_pair(
     before = text[start : last_line(text, start)[0]]
     if nonce in before or (not thinking and before):
         return ParseFailure("malformed", "more than the verdict line", text)
-    criteria = parse_criteria(thought, rubrics) if thinking else ()
+    criteria = parse_criteria(thought, rubrics, by_name=pick) if thinking else ()
     if pick and (count_blocks(thought) != 1 or len(criteria) != 1 or criteria[0].rubric not in rubrics):
         found = f"{count_blocks(thought)} blocks" if count_blocks(thought) != 1 else "a block of no listed criterion"
         return ParseFailure("malformed", f"{found} where one criterion of the list was to be chosen", text)

@@ -22,7 +22,7 @@ from nano_reading import (
     wanted_by,
     words_of,
 )
-from nano_tasks import FORMATS, FORMS, KINDS, Answered, kind_of, majority, on_media, said_of, verdicts
+from nano_tasks import FORMATS, KINDS, Answered, kind_of, majority, on_media, said_of, verdicts
 
 from omnirm.nano.instructions import instruction
 from omnirm.nano.lessons import Lesson, Mix, combined, lesson, render
@@ -64,7 +64,7 @@ def test_no_lesson_is_a_thinking_judgment_on_media(lessons: list[Lesson]) -> Non
 
 
 def test_neither_does_any_other_mix_or_split_make_one() -> None:
-    alone = [Mix(**NOTHING | {kind: 1.0}) for kind in (*KINDS, *FORMS)]
+    alone = [Mix(**NOTHING | {kind: 1.0}) for kind in KINDS]
     for mix in (*alone, Mix(given=1.0, replay_media=1.0)):
         for seed in range(150):
             for split in ("train", "validation", "test"):

@@ -40,7 +40,8 @@ def test_the_prompt_asks_for_one_block_of_the_list() -> None:
     [
         (block(2), RUBRICS[1]), (block(1, "Truth"), RUBRICS[0]),
         (block(1), RUBRICS[1]),  # the name says which
-        (block(3, "Smell"), "a block of no listed criterion"), ("so", "0 blocks"),
+        (block(1, "Smell"), "a block of no listed criterion"), (block(2, ""), "a block of no listed criterion"),
+        (block(7), RUBRICS[1]), ("so", "0 blocks"),
         (block(1, "Truth") + block(2), "2 blocks"), (block(2) + block(2), "2 blocks"),
         (block(2) + "<criteria 9>", "2 blocks"),
     ],

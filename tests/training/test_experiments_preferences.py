@@ -13,14 +13,13 @@ import pytest
 
 from omnirm.backends.hf_inputs import InputEncoder
 from omnirm.errors import ConfigError
-from omnirm.nano.lessons import looking
 from omnirm.nano.samples import pairs
 from omnirm.nano.world import FAMILIES, Preference
 from omnirm.prompts.formats import get_format
 from omnirm.prompts.rendered import Rendered
 from omnirm.training.experiments import preferences as script
 from omnirm.training.experiments.intervals import interval
-from omnirm.training.experiments.preference_lessons import LOOKS, lessons
+from omnirm.training.experiments.preference_lessons import LOOKS, criteria_of, lessons
 from omnirm.training.experiments.preferences import (
     READINGS,
     Cell,
@@ -89,7 +88,7 @@ def test_lessons_are_read_back_by_the_parsers_and_say_what_is_so(world: list[Pre
 def test_thoughts_look_at_what_decides_only_now_and_then(world: list[Preference]) -> None:
     from random import Random
 
-    found = [looking(pair, Random(i), LOOKS) for i, pair in enumerate(world * 5)]
+    found = [criteria_of(pair, Random(i)) for i, pair in enumerate(world * 5)]
     looks = np.mean([pair.attribute in dict(one) for pair, one in zip(world * 5, found, strict=True)])
     assert abs(looks - LOOKS) < 5 * (LOOKS * (1 - LOOKS) / len(found)) ** 0.5
     assert {len(one) for one in found} == {1, 2}

@@ -38,7 +38,7 @@ from omnirm.training.sft import SFTSettings
 from omnirm.types import Part
 
 RECIPES = Path(__file__).resolve().parents[2] / "training" / "recipes"
-STAGES = ("nano-base-text", "nano-base-drill", "nano-base-media", "nano-base-glance", "nano-genrm", "nano-genrm-forms")
+STAGES = ("nano-base-text", "nano-base-drill", "nano-base-media", "nano-base-glance", "nano-genrm")
 LEAST = 'name = "x"\ninit = "new"\nlessons = "instructions"\nrows = 4\n'
 
 
@@ -53,20 +53,18 @@ def test_a_shipped_recipe_reads_and_is_named_like_its_file(name: str) -> None:
 
 def test_stages_follow_each_other_on_rows_of_their_own() -> None:
     stages = [read_recipe(RECIPES / f"{name}.toml") for name in STAGES]
-    text, drill, media, glance, judge, forms = stages
+    text, drill, media, glance, judge = stages
     assert [r.init for r in stages] == ["new", *STAGES[:-1]]
-    assert [r.lessons for r in stages] == ["instructions"] * 4 + ["judging"] * 2
-    assert [r.tasks for r in stages] == ["all", "drill", "all", "glance", "all", "all"]
+    assert [r.lessons for r in stages] == ["instructions"] * 4 + ["judging"]
+    assert [r.tasks for r in stages] == ["all", "drill", "all", "glance", "all"]
     assert (text.media, drill.media, media.media > 0.5, glance.media > 0.5) == (0.0, 0.0, True, True)
-    assert [r.words_rows > 0 for r in stages] == [False, False, False, True, False, False]
+    assert [r.words_rows > 0 for r in stages] == [False, False, False, True, False]
     spans = [range(r.first_seed, r.first_seed + r.rows) for r in stages]
     assert all(a.stop <= b.start for a, b in pairwise(spans)), "no seed is used twice"
-    kinds = [f.name for f in fields(Mix) if f.name not in ("given", "replay_media", "looks")]
-    taught = [{kind: getattr(stage.mix, kind) for kind in kinds} for stage in (judge, forms)]
-    assert min(taught[1].values()) > 0, "everything that the judge is asked for is taught"
-    assert {kind for kind, share in taught[0].items() if not share} == {"text_picking", "text_yes"}
-    assert max(sum(shares.values()) for shares in taught) < 1, "the base is repeated"
-    assert [r.replay_every > 1 for r in stages] == [False, False, False, False, True, False], "and so are glances"
+    shares = [getattr(judge.mix, f.name) for f in fields(Mix) if f.name not in ("given", "replay_media")]
+    assert min(shares) > 0, "everything that the judge is asked for is taught"
+    assert sum(shares) < 1, "the base is repeated"
+    assert [r.replay_every > 1 for r in stages] == [False, False, False, False, True], "and so are glances"
 
 
 @pytest.mark.parametrize(
@@ -187,16 +185,14 @@ def test_glances_between_judging_take_a_step_of_the_optimizer_and_none_where_non
 
 def test_every_fixed_line_of_every_lesson_is_named_a_token() -> None:
     named, kinds = set(template_lines(*TEMPLATES)), set()
-    mixes = (Mix(), read_recipe(RECIPES / "nano-genrm-forms.toml").mix)
-    for seed in range(800):
-        row = lesson(seed, mix=mixes[seed % 2])
+    for seed in range(400):
+        row = lesson(seed)
         if row.messages[0].role == "system":
             kinds.add(row.task)
             (system,) = row.messages[0].parts
             unnamed = [line for line in system.value.splitlines() if line not in named]
             assert all(re.search(r"propose \d+ ", line) for line in unnamed), unnamed
-    assert {"planning", "selection", "refinement", "text_points", "media_verdict", "text_thinking", "text_yes"} <= kinds
-    assert {"text_picking given"} <= kinds
+    assert {"planning", "selection", "refinement", "text_points", "media_verdict", "text_thinking"} <= kinds
 
 
 def test_lengths_are_guessed_near_enough_to_group_rows_by(tiny_of: Any) -> None:

@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from omnirm.nano.lessons import Criterion, comments, looking, points, thought
+from omnirm.nano.lessons import Criterion, comments, points, thought
 from omnirm.nano.world import Preference
 from omnirm.prompts.formats import get_format
 from omnirm.prompts.rendered import Rendered
 from omnirm.training.rows import SFTRow, Shown
 
 LOOKS = 0.6  # share of the thoughts that look at what decides
+
+
+def criteria_of(pair: Preference, rng: Random, looks: float = LOOKS) -> list[Criterion]:
+    """One or two criteria of the request. What decides is among them in a share `looks` of the pairs."""
+    rest = [name for name in pair.wanted.attributes if name != pair.attribute]
+    names = rng.sample(rest, rng.randint(1, min(2, len(rest))))
+    if rng.random() < looks:
+        names[rng.randrange(len(names))] = pair.attribute
+    return [(name, pair.wanted[name]) for name in names]
 
 
 def lessons(pair: Preference, seed: int) -> list[SFTRow]:
@@ -35,7 +44,7 @@ def lessons(pair: Preference, seed: int) -> list[SFTRow]:
         return [pair.analysis(*one)[candidate] for one in criteria]
 
     def evaluation(candidate: int, looks: float = LOOKS) -> tuple[Rendered, str]:
-        criteria = looking(pair, rng, looks)
+        criteria = criteria_of(pair, rng, looks)
         first = form.render_thought(pair.sample, candidate=candidate)
         return first, comments(criteria, said(criteria, candidate))
 
@@ -44,13 +53,13 @@ def lessons(pair: Preference, seed: int) -> list[SFTRow]:
     for candidate in (0, 1):
         answer = "Yes" if pair.analysis()[candidate].endswith("yes") else "No"
         rows.append(row(form.render_question(*evaluation(candidate, 1.0)), answer))
-    criteria = looking(pair, rng, LOOKS)
+    criteria = criteria_of(pair, rng)
     alone = get_format("pointwise").render(pair.sample, candidate=which)
     rows.append(row(alone, points(alone, criteria, said(criteria, which), [pair.rubric(*one) for one in criteria])))
-    decided = [one for one in looking(pair, rng, LOOKS) if pair.analysis(*one)[2] != "tie"]
+    decided = [one for one in criteria_of(pair, rng) if pair.analysis(*one)[2] != "tie"]
     criteria = decided or [(pair.attribute, pair.wanted[pair.attribute])]
     both = get_format("pairwise-thinking").render(pair.sample)
     return [*rows, row(both, thought(pair, criteria, both.nonce))]
 
 
-__all__ = ["LOOKS", "lessons"]
+__all__ = ["LOOKS", "criteria_of", "lessons"]

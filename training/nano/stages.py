@@ -44,8 +44,6 @@ TEMPLATES = (
     "pairwise_thinking", "pairwise", "planning", "selection", "refinement", "pointwise",
     "p_yes", "p_yes_evaluate", "p_yes_question",
 )  # fmt: skip
-#: what ends a revision, and tags of criteria that the base has no token for
-LINES = ("</revised", *(f"{mark}{i}>" for i in (4, 5) for mark in ("<criteria ", "</criteria ")))
 NOTICE = "omnirm-nano knows its toy world only: drawn shapes, moving shapes, tones, lists and sums."
 
 
@@ -173,7 +171,7 @@ def start(recipe: Recipe, root: Path) -> tuple[Any, Any]:
         folder = root / recipe.name / "start"
         model = transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(before, dtype="float32")
         save_checkpoint(model, transformers.AutoProcessor.from_pretrained(before), folder)
-        name_lines(folder, (*template_lines(*TEMPLATES), *LINES), ("tie", "Yes", "No"))
+        name_lines(folder, (*template_lines(*TEMPLATES), "</revised"), ("tie", "Yes", "No"))
     return (
         transformers.Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype="float32"),
         transformers.AutoProcessor.from_pretrained(folder),

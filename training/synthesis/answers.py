@@ -43,9 +43,9 @@ class Thought:
     between: str = ""
     gap: str = ""
 
-    def written(self, letter: str, key: str, first: int = 1) -> str:
-        """The completion behind `<think>`: blocks numbered from `first`, then the verdict."""
-        blocks = [f"<criteria {i}>{body}</criteria {i}>" for i, body in enumerate(self.bodies, start=first)]
+    def written(self, letter: str, key: str) -> str:
+        """The completion behind `<think>`: blocks numbered from 1, then the verdict."""
+        blocks = [f"<criteria {i}>{body}</criteria {i}>" for i, body in enumerate(self.bodies, start=1)]
         return f"{self.lead}{self.between.join(blocks)}{self.gap}</think>\nVerdict {key}: [[{letter}]]"
 
     def turned(self) -> Thought | ParseFailure:
@@ -145,7 +145,7 @@ def picking_answer(
         return ParseFailure("malformed", f"{len(thought.bodies)} criteria in a judgment under one rubric")
     letter = original_letter(verdict, order)
     rendered = get_format("pairwise-thinking").render(in_order(sample, order), rubrics=tuple(rubrics), pick=True)
-    return _judgment(rendered, thought.written(letter, rendered.nonce, index + 1), letter, (rubrics[index],))
+    return _judgment(rendered, thought.written(letter, rendered.nonce), letter, (rubrics[index],))
 
 
 def combined_answer(
