@@ -98,7 +98,7 @@ def judge(
         str | None,
         typer.Argument(metavar="SAMPLES", help="A .jsonl or .json file of samples, or - for JSON lines on stdin."),
     ] = None,
-    prompt: Annotated[str | None, _text("What was asked; @FILE reads it from a file,  begins a text with @.")] = None,
+    prompt: Annotated[str | None, _text("What was asked; @FILE reads it from a file, @@ begins a text with @.")] = None,
     prompt_image: Annotated[list[str] | None, _media("Image in the prompt, before its text; repeatable.")] = None,
     prompt_video: Annotated[list[str] | None, _media("Video in the prompt; repeatable.")] = None,
     prompt_audio: Annotated[list[str] | None, _media("Audio in the prompt; repeatable.")] = None,
@@ -323,7 +323,7 @@ def read_text(value: str | None) -> str | None:
     """A text from a flag: itself, the content of `@FILE`, or what follows the first of two @."""
     if value is None or not value.startswith("@"):
         return value
-    if value.startswith(""):
+    if value.startswith("@@"):
         return value[1:]
     try:
         return Path(value[1:]).read_text(encoding="utf-8-sig")

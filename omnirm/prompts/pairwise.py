@@ -41,7 +41,8 @@ class Pairwise:
             sample: two candidates.
             rubrics: criteria to judge under, shown by number; none lets the judge find its own.
             allow_tie: `[[tie]]` is an answer.
-            pick: the judge chooses the one rubric that should decide and judges by it alone.
+            pick: the judge chooses the one rubric that should decide and judges by it alone. The list stands before the
+                prompt then: what comes last weighs most, and here that should be the pair.
             salt: see `omnirm.prompts.render.make_key`.
 
         Raises:
@@ -56,7 +57,7 @@ class Pairwise:
         listing = r.rubric_list(rubrics)
         key = r.make_key(sample, (listing,), salt=salt)
         tie = ("tie",) if allow_tie else ()
-        tags = ("given" if rubrics else "free", *tie)
+        tags = ("pick" if pick else "given" if rubrics else "free", *tie)
         slots: dict[str, r.Slot] = {
             "key": key,
             "prompt": r.conversation(sample.prompt, key),
@@ -67,7 +68,7 @@ class Pairwise:
         system = "pairwise_thinking" if self.thinking else "pairwise"
         return Rendered(
             messages=(
-                Message("system", r.fill(system, {}, ("pick", *tie) if pick else tags)),
+                Message("system", r.fill(system, {}, tags)),
                 Message("user", r.fill("user_pair", slots, tags)),
             ),
             prefill="<think>" if self.thinking else f"Verdict {key}: [[",

@@ -91,10 +91,10 @@ def test_media_flags_become_parts_before_the_text():
 
 def test_texts_from_files(tmp_path):
     (tmp_path / "a.txt").write_text("from a file ü", encoding="utf-8")
-    done = run("judge", "--prompt", "q", "--a", f"@{tmp_path}/a.txt", "--b", "home", *A)
+    done = run("judge", "--prompt", "q", "--a", f"@{tmp_path}/a.txt", "--b", "@@home", *A)
     assert "from a file ü" in done.stdout
     assert "@home" in done.stdout
-    assert "home" not in done.stdout
+    assert "@@home" not in done.stdout
 
 
 def test_candidates_may_begin_with_a_dash():

@@ -136,7 +136,7 @@ def test_a_data_uri_is_taken_and_its_declared_type_is_not_believed(store):
     with pytest.raises(UploadRefused, match="SVG"):
         store.add("data:image/png;base64," + base64.b64encode(SVG).decode())
     with pytest.raises(UploadRefused, match="base64 is damaged"):
-        store.add("data:image/png;base64,")
+        store.add("data:image/png;base64,@@@@")
 
 
 REFUSED = {

@@ -375,10 +375,10 @@ def test_two_runs_sample_by_sample(judges, tmp_path):
 def test_fifty_thousand_rows_are_listed_and_paged_quickly(tmp_path):
     folder = tmp_path / "long"
     folder.mkdir()
-    record = json.dumps(pairwise("", reply="because " * 40), separators=(",", ":"))
+    record = json.dumps(pairwise("@@", reply="because " * 40), separators=(",", ":"))
     with open(folder / "judgments.jsonl", "w") as judgments, open(folder / "samples.jsonl", "w") as samples:
         for i in range(50_000):
-            judgments.write(record.replace("", f"s{i}") + "\n")
+            judgments.write(record.replace("@@", f"s{i}") + "\n")
             samples.write(json.dumps(sample(f"s{i}")) + "\n")
     runs = Runs([folder])
     started = time.process_time()

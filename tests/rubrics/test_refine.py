@@ -311,7 +311,7 @@ HOSTILE = {
     "an address": {"type": "image", "image": "http://169.254.169.254/latest"},
     "an address, the other way": {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
     "a page": {"type": "image", "image": f"data:image/png;base64,{base64.b64encode(b'<html>').decode()}"},
-    "damage": {"type": "image", "image": "data:image/png;base64,@"},
+    "damage": {"type": "image", "image": "data:image/png;base64,@@@"},
     "nothing": {"type": "image", "image": "data:,"},
     "too much": {"type": "image", "image": as_uri(BLUE + bytes(60_000))},
     "options": {"type": "image", "image": as_uri(BLUE), "max_pixels": 1},
