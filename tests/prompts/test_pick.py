@@ -30,7 +30,14 @@ def test_the_prompt_asks_for_one_block_of_the_list() -> None:
     assert "Choose the one that should decide" in system.value
     assert "leave no criterion out" not in system.value
     assert "one block for each criterion" not in system.value
-    assert picked.messages[1] == given.messages[1]
+    first, listed, *shown = picked.messages[1].parts
+    assert first.value == f"# {picked.nonce} rubrics\n"
+    assert "1. Truth" in listed.value
+    assert not listed.trusted
+    rest = "".join(part.value for part in given.messages[1].parts)
+    assert listed.value in rest, "elsewhere the list comes last"
+    before, _, after = rest.partition(f"\n{first.value}{listed.value}")
+    assert "".join(part.value for part in shown) == f"\n{before}{after}", "the rest is the same"
     assert (picked.forced, picked.prefill, picked.track) == (given.forced, given.prefill, given.track)
     assert "Choose" not in given.messages[0].parts[0].value
 
