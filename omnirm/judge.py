@@ -62,6 +62,9 @@ class Judge:
         pick: where there are several rubrics and the judge thinks, it chooses the one that should decide and judges by
             that alone, all in one answer; `criteria` of a call say which. As judges trained by GRPO are asked.
 
+        own: where there are rubrics and the judge thinks, it adds one to three of its own to them. As judges trained by
+            PaTaRM are asked, with a task's primary rubric given.
+
     Raises:
         ConfigError: a setting outside its range, or settings that contradict each other.
     """
@@ -81,7 +84,10 @@ class Judge:
         max_new_tokens: int | None = None,
         rubrics: Sequence[Rubric] | None = None,
         pick: bool = False,
+        own: bool = False,
     ) -> None:
+        if pick and own:
+            raise ConfigError("pick judges by one rubric of a list, own by all of it and more: take one of them")
         if pick and format == "pairwise":
             raise ConfigError("pick: a rubric is chosen in thinking, and pairwise has none: take pairwise-thinking")
         if format != "auto" and format not in PAIR_FORMATS:
@@ -108,7 +114,7 @@ class Judge:
         self.backend, self.format, self.orders, self.samples = backend, format, _ORDERS[orders], samples
         self.tie_band, self.allow_tie = tie_band, allow_tie
         self.decoding = Decoding(float(temperature), float(top_p), seed, max_new_tokens)
-        self.rubrics, self.pick = None if rubrics is None else tuple(rubrics), pick
+        self.rubrics, self.pick, self.own = None if rubrics is None else tuple(rubrics), pick, own
 
     @overload
     def compare(self, sample: Sample) -> Judgment: ...
@@ -226,20 +232,23 @@ class Judge:
         for order in self.orders:
             shown = sample if order == "AB" else sample.swapped()
             rubrics = self.rubrics_for(sample)
-            pick = self.pick and len(rubrics) > 1 and self.thinks_about(sample)
+            thinks = self.thinks_about(sample)
             rendered = get_format(self.format_for(sample)).render(
-                shown, rubrics=rubrics, allow_tie=self.allow_tie, pick=pick
+                shown,
+                rubrics=rubrics,
+                allow_tie=self.allow_tie,
+                pick=self.pick and len(rubrics) > 1 and thinks,
+                own=self.own and bool(rubrics) and thinks,
             )
             questions += [self._question(sample, rendered, k, order=order) for k in range(self.samples)]
         return questions
 
     def _point_questions(self, sample: Sample, method: Method) -> list[Question]:
-        options = {"thinking": self.thinks_about(sample)} if method == "rubric" else {}
+        thinks, rubrics = self.thinks_about(sample), self.rubrics_for(sample)
+        options = {"thinking": thinks, "own": self.own and bool(rubrics) and thinks} if method == "rubric" else {}
         questions = []
         for index in range(len(sample.candidates)):
-            rendered = get_format(METHODS[method]).render(
-                sample, candidate=index, rubrics=self.rubrics_for(sample), **options
-            )
+            rendered = get_format(METHODS[method]).render(sample, candidate=index, rubrics=rubrics, **options)
             questions += [self._question(sample, rendered, k, candidate=index) for k in range(self.samples)]
         return questions
 

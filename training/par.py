@@ -52,6 +52,7 @@ class PARSettings(GroupSettings):
     generations: rollouts of each response of a pair (`pairwise`: of the pair).
     mode: `pointwise` or `pairwise`. reward: `graded`, `constant` (both with the format reward), or `binary`.
     primary: put the task's primary rubric before the sample's own where the sample names a task (`metadata.task`).
+    generated: where there are rubrics, let the judge add one to three of its own, as the paper does.
     orders: of `pairwise`: AB, both or random.
     """
 
@@ -61,6 +62,7 @@ class PARSettings(GroupSettings):
     mode: str = "pointwise"
     reward: str = "graded"
     primary: bool = True
+    generated: bool = True
     orders: str = "random"
 
     def __post_init__(self) -> None:
@@ -142,7 +144,9 @@ class Scoring:
         better = 1 if sample.label == 1 else 0
         rubrics = rubrics_of(sample, self.settings.primary)
         candidate = 1 - better if variant else better
-        found: Rendered = get_format("pointwise").render(sample, rubrics=rubrics, candidate=candidate)
+        found: Rendered = get_format("pointwise").render(
+            sample, rubrics=rubrics, candidate=candidate, own=self.settings.generated and bool(rubrics)
+        )
         return found
 
     def read(self, rollouts: Sequence[Rollout]) -> NDArray[np.float64]:
@@ -208,7 +212,9 @@ class Comparing:
         sample = self.samples[i]
         shown = sample if order == "AB" else sample.swapped()
         rubrics = rubrics_of(sample, self.settings.primary)
-        found: Rendered = get_format("pairwise-thinking").render(shown, rubrics=rubrics)
+        found: Rendered = get_format("pairwise-thinking").render(
+            shown, rubrics=rubrics, own=self.settings.generated and bool(rubrics)
+        )
         return found
 
     def read(self, rollouts: Sequence[Rollout]) -> NDArray[np.float64]:
@@ -256,7 +262,8 @@ def tags_in_order(rollout: Rollout) -> bool:
     """Are all tags of the format there, once each and in order? In a pairwise answer any number of criteria."""
     found = " ".join(_TAG.findall(rollout.text))
     if rollout.rendered.format == "pointwise":
-        rubrics = "" if rollout.rendered.rubrics else "<rubrics> </rubrics> "
+        planned = rollout.rendered.own or not rollout.rendered.rubrics
+        rubrics = "<rubrics> </rubrics> " if planned else ""
         return found == f"<think> </think> {rubrics}<evaluation> </evaluation>"
     return _PAIRWISE.fullmatch(found) is not None
 

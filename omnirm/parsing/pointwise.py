@@ -18,7 +18,13 @@ _NUMERIC = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|inf|infi
 
 
 def parse_point(
-    text: str, finish_reason: str, *, nonce: str, thinking: bool, rubrics: Sequence[Rubric] = ()
+    text: str,
+    finish_reason: str,
+    *,
+    nonce: str,
+    thinking: bool,
+    rubrics: Sequence[Rubric] = (),
+    own: bool = False,
 ) -> PointScore | ParseFailure:
     """Reads scores and total.
 
@@ -32,6 +38,7 @@ def parse_point(
         nonce: the key of the request.
         thinking: the text opens with `<think>`.
         rubrics: those shown by number; where there are none they are read from the answer's `<rubrics>`.
+        own: further ones are read from there too; a number that was shown stays with the rubric shown.
 
     Returns:
         The scores, or why there are none; `out_of_range` for any score that is not a finite number from 0 to 10.
@@ -60,7 +67,7 @@ def parse_point(
         return ParseFailure("malformed", "more than score lines and the total", text)
     numbered = dict(enumerate(rubrics, start=1))
     opening = answer[: lines[0].start()] if lines else answer
-    if not rubrics:
+    if own or not rubrics:
         for number, rubric in parse_rubric_lines(_inside(opening, "rubrics")):
             numbered.setdefault(number, rubric)
     scores: dict[int, float] = {}

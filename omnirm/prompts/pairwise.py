@@ -32,6 +32,7 @@ class Pairwise:
         rubrics: Sequence[Rubric] = (),
         allow_tie: bool = False,
         pick: bool = False,
+        own: bool = False,
         salt: str = "",
         **unknown: Any,
     ) -> Rendered:
@@ -43,15 +44,19 @@ class Pairwise:
             allow_tie: `[[tie]]` is an answer.
             pick: the judge chooses the one rubric that should decide and judges by it alone. The list stands before the
                 prompt then: what comes last weighs most, and here that should be the pair.
+            own: the judge adds one to three rubrics of its own to those given (PaTaRM).
             salt: see `omnirm.prompts.render.make_key`.
 
         Raises:
             SampleError: not two candidates.
-            ConfigError: `pick` without thinking or without rubrics.
+            ConfigError: `pick` or `own` without thinking or without rubrics, or both of them.
         """
         r.no_more(self.name, unknown)
         if pick and not (self.thinking and rubrics):
             raise ConfigError(f"{self.name}: pick chooses one of given rubrics by thinking; give rubrics, and think")
+        r.check_own(self.name, own, self.thinking, rubrics)
+        if pick and own:
+            raise ConfigError(f"{self.name}: pick judges by one rubric of the list, own by all and more; take one")
         if len(sample.candidates) != 2:
             raise SampleError(f"sample {sample.id}: {len(sample.candidates)} candidates; {self.name} judges two")
         listing = r.rubric_list(rubrics)
@@ -68,7 +73,7 @@ class Pairwise:
         system = "pairwise_thinking" if self.thinking else "pairwise"
         return Rendered(
             messages=(
-                Message("system", r.fill(system, {}, tags)),
+                Message("system", r.fill(system, {}, ("own", *tie) if own else tags)),
                 Message("user", r.fill("user_pair", slots, tags)),
             ),
             prefill="<think>" if self.thinking else f"Verdict {key}: [[",
@@ -83,6 +88,7 @@ class Pairwise:
             allow_tie=allow_tie,
             thinking=self.thinking,
             pick=pick,
+            own=own,
         )
 
     def parse(self, rendered: Rendered, text: str, finish_reason: str) -> PairVerdict | ParseFailure:

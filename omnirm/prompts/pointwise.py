@@ -35,6 +35,7 @@ class Pointwise:
         thinking: bool = True,
         salt: str = "",
         allow_tie: bool = False,
+        own: bool = False,
         **unknown: Any,
     ) -> Rendered:
         """Renders one candidate.
@@ -46,17 +47,21 @@ class Pointwise:
             thinking: think first.
             salt: see `omnirm.prompts.render.make_key`.
             allow_tie: has no meaning here; taken so that formats can be called alike.
+            own: the judge adds one to three rubrics of its own to those given (PaTaRM).
 
         Raises:
             SampleError: there is no such candidate.
+            ConfigError: `own` without thinking or without rubrics.
         """
         r.no_more(self.name, unknown)
+        r.check_own(self.name, own, thinking, rubrics)
         one = r.only(sample, candidate)
         listing = r.rubric_list(rubrics)
         key = r.make_key(one, (listing,), salt=salt)
         scored = thinking or bool(rubrics)
         switches = {
-            "given": bool(rubrics),
+            "given": bool(rubrics) and not own,
+            "own": own,
             "free": not rubrics,
             "think": thinking,
             "plan": thinking and not rubrics,
@@ -80,7 +85,7 @@ class Pointwise:
         return Rendered(
             messages=(
                 Message("system", r.fill("pointwise", {}, tags)),
-                Message("user", r.fill("user_single", slots, tags)),
+                Message("user", r.fill("user_single", slots, ["given"] if rubrics else [])),
             ),
             prefill=prefill,
             nonce=key,
@@ -91,10 +96,12 @@ class Pointwise:
             format=self.name,
             rubrics=tuple(rubrics),
             thinking=thinking,
+            own=own,
         )
 
     def parse(self, rendered: Rendered, text: str, finish_reason: str) -> PointScore | ParseFailure:
         """Reads scores and total from prefill + completion."""
         return parse_point(
-            text, finish_reason, nonce=rendered.nonce, thinking=rendered.thinking, rubrics=rendered.rubrics
-        )
+            text, finish_reason,
+            nonce=rendered.nonce, thinking=rendered.thinking, rubrics=rendered.rubrics, own=rendered.own,
+        )  # fmt: skip

@@ -203,5 +203,11 @@ def no_more(name: str, options: Mapping[str, object]) -> None:
         raise ConfigError(f"{name} has no option {', '.join(sorted(options))}")
 
 
+def check_own(name: str, own: bool, thinking: bool, rubrics: Sequence[Rubric]) -> None:
+    """Raises `ConfigError` where rubrics of the judge's own are asked for beside none, or without thinking."""
+    if own and not (thinking and rubrics):
+        raise ConfigError(f"{name}: own adds to given rubrics in thinking; give rubrics, and think")
+
+
 def _text(parts: Iterable[Part]) -> str:
     return "".join(part.value for part in parts if part.type == "text")

@@ -30,6 +30,7 @@ class Rendered:
         allow_tie: a tie is an answer.
         thinking: the answer opens with thinking.
         pick: the judge chooses one of the rubrics and judges by it alone.
+        own: the judge adds rubrics of its own to those shown.
         asked: how many things were asked for (rubric planning), else 0.
     """
 
@@ -46,6 +47,7 @@ class Rendered:
     allow_tie: bool = False
     thinking: bool = False
     pick: bool = False
+    own: bool = False
     asked: int = 0
 
     def request(self, **overrides: Any) -> Request:

@@ -158,7 +158,8 @@ def test_pairwise_mode_has_rule_and_format_reward(
 
 def test_tags_of_both_formats() -> None:
     pointwise = Scoring([PAIR], SETTINGS).render(0, 0)
-    given = Scoring([replace(PAIR, metadata={"task": "chat"})], SETTINGS).render(0, 0)
+    chat = replace(PAIR, metadata={"task": "chat"})
+    given, more = (Scoring([chat], replace(SETTINGS, generated=generated)).render(0, 0) for generated in (False, True))
     pairwise = Comparing([PAIR], SETTINGS).render(0, 0)
     good = "so</think><rubrics>r</rubrics><evaluation>e</evaluation>"
     one = "<criteria 1>x<Judge A>y</Judge A><Judge B>z</Judge B>A</criteria 1>"
@@ -168,7 +169,8 @@ def test_tags_of_both_formats() -> None:
         (pointwise, "so</think><evaluation>e</evaluation><rubrics>r</rubrics>", False),
         (pointwise, "so</think><evaluation>e</evaluation>", False),
         (given, "so</think><evaluation>e</evaluation>", True),
-        (given, good, False), (pointwise, "<evaluation>e</evaluation>", False),
+        (given, good, False), (more, good, True), (more, "so</think><evaluation>e</evaluation>", False),
+        (pointwise, "<evaluation>e</evaluation>", False),
         (pairwise, f"{one}</think>", True), (pairwise, f"{one}{one.replace('criteria 1', 'criteria 2')}</think>", True),
         (pairwise, "</think>", False), (pairwise, f"</think>{one}", False),
         (pairwise, f"{one.replace('</criteria 1>', '</criteria 2>')}</think>", False),
@@ -184,8 +186,14 @@ def test_the_primary_rubric_comes_first_where_the_sample_names_a_task() -> None:
     assert (rubric.source, rubric.weight) == ("primary", 2.0)
     assert rubrics_of(named, False) == rubrics_of(PAIR, True) == ()
     assert rubrics_of(replace(PAIR, metadata={"task": "no such"}), True) == ()
-    shown = str(Scoring([named], SETTINGS).render(0, 0).messages)
-    assert rubric.text[:30] in shown
+    for generated in (True, False):
+        settings = replace(SETTINGS, generated=generated)
+        for task in (Scoring([named], settings), Comparing([named], settings)):
+            rendered = task.render(0, 0)
+            assert rubric.text[:30] in str(rendered.messages)
+            assert rendered.own == generated, "and one to three of the judge's own beside it"
+            assert ("more of your own" in rendered.messages[0].parts[0].value) == generated
+    assert not Scoring([PAIR], SETTINGS).render(0, 0).own, "without a primary one all are its own anyway"
 
 
 def test_a_run_trains(tiny_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

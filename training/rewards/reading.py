@@ -20,7 +20,7 @@ from omnirm.types import PairVerdict, ParseFailure, PointScore
 
 Read = PairVerdict | PointScore | ParseFailure
 _CLOSING = {"pairwise-thinking": "Verdict", "pairwise": "Verdict", "pointwise": "Total"}
-_SWITCHES = ("thinking", "allow_tie", "pick")
+_SWITCHES = ("thinking", "allow_tie", "pick", "own")
 
 
 def judge_row(rendered: Rendered, **columns: Any) -> dict[str, Any]:
@@ -87,6 +87,7 @@ def read_rendered(reading: Any) -> Rendered:
         thinking=data.get("thinking") is True,
         allow_tie=data.get("allow_tie") is True,
         pick=data.get("pick") is True,
+        own=data.get("own") is True,
     )
 
 
