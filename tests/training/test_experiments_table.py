@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from omnirm.training.experiments.table import (
     measure,
     text_table,
     train,
+    with_lists,
 )
 from omnirm.training.recipe import read_recipe
 
@@ -121,8 +123,13 @@ def test_judging_with_nano_alone_and_with_the_meta_verifier(tmp_path: Path) -> N
     from omnirm.backends.load import nano_folder
     from omnirm.training.nano.stages import drawn
 
-    pairs = [drawn(preference(seed, "validation", "TI2T").sample) for seed in range(2)]
+    shown = [drawn(preference(seed, "validation", "TI2T").sample) for seed in range(2)]
+    pairs = with_lists(shown, tmp_path / "lists", 2)
+    assert pairs == with_lists(shown, tmp_path / "lists", 2)
+    assert all(len(pair.rubrics) == 2 and pair.label is not None for pair in pairs)
+    without = replace(pairs[0], id="without", rubrics=())
     plan = Plan(rubrics=2, temperature=1.0)
+    assert judged(nano_folder(), tmp_path / "none", [without], plan, verifier=False) == [0.0], "no list, no answer"
     for verifier, values in ((False, {0.0, 0.5, 1.0}), (True, {0.0, 1.0})):
         folder = tmp_path / str(verifier)
         found = judged(nano_folder(), folder, pairs, plan, verifier=verifier)
@@ -144,6 +151,7 @@ def test_every_arm_is_measured_on_its_families(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(script, "train", lambda arm, seed, root: root / f"{arm}-{seed}")
     monkeypatch.setattr(script, "judged", judged)
+    monkeypatch.setattr(script, "with_lists", lambda pairs, folder, count: pairs)
     found = measure(("base", "sft"), (0, 1), tmp_path, Plan(test_pairs=3, meta_pairs=2), "validation")
     assert {family for arm, verifier, family in found if verifier} == set(REFINABLE)
     assert {family for arm, verifier, family in found if not verifier} == set(FAMILIES)

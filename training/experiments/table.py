@@ -6,8 +6,9 @@
 
 Every stage is a recipe of `training/recipes/nano-table-*.toml` and a folder below `--root`: what is finished is not
 made again, and what was stopped goes on. Judges are trained on pairs in words only and tested on pairs of all eight
-families, media as media. `alone`: the judge plans K rubrics, then picks one and judges by it in one answer, in both
-orders, sampled as in training (`--temperature`).
+families, media as media. Nano as it ships plans K rubrics of each pair, so every arm is asked with the same lists, as
+the rollouts of a group are. `alone`: the judge picks one of the list and judges by it in one answer, in both orders,
+sampled as in training (`--temperature`).
 `meta-verifier`: the judgment under each of the K rubrics, the answer is the one with the highest meta-reward (families
 whose responses are text: others cannot be refined).
 """
@@ -18,12 +19,13 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from omnirm.errors import ConfigError
 from omnirm.nano.world import FAMILIES, Family
+from omnirm.sample import Sample
 from omnirm.training.experiments.intervals import interval, percent
 
 Arm = Literal["base", "sft", "dpo", "grpo-rule", "grpo-meta"]
@@ -93,11 +95,26 @@ def train(arm: Arm, seed: int, root: Path) -> Path:
     return folder
 
 
+def with_lists(pairs: Sequence[Sample], folder: Path, count: int) -> list[Sample]:
+    """The pairs with rubrics that nano as it ships plans for them; without any where its plan cannot be read."""
+    from omnirm.backends.hf import HFBackend
+    from omnirm.backends.load import nano_folder
+    from omnirm.rubrics.generated import GeneratedPlanner
+    from omnirm.runs import RunFolder
+
+    with RunFolder(folder, {"model": "nano", "rubrics": count, "pairs": len(pairs)}, chunk=256) as run:
+        backend = run.backend(HFBackend(str(nano_folder()), device="cpu", batch_size=64, name="nano"))
+        found = GeneratedPlanner(backend, count=count).plan(pairs)
+        run.finish()
+    # the gold rubric in the metadata would stand in for a list that there is not
+    return [replace(one, rubrics=tuple(s.rubrics), metadata={}) for one, s in zip(pairs, found, strict=True)]
+
+
 def judged(model: Path, folder: Path, pairs: Sequence[Any], plan: Plan, *, verifier: bool) -> list[float]:
-    """The share of right verdicts of each pair, over both orders (alone), or of the final one (meta-verifier)."""
+    """The share of right verdicts of each pair with its list, over both orders (alone), or of the final one."""
     from omnirm.backends.hf import HFBackend
     from omnirm.judge import Judge
-    from omnirm.rubrics.generated import GeneratedPlanner
+    from omnirm.rubrics.gold import GoldPlanner
     from omnirm.rubrics.meta import Meta
     from omnirm.rubrics.refine import ModelRefiner
     from omnirm.rubrics.strategies import ScaledJudge
@@ -107,10 +124,9 @@ def judged(model: Path, folder: Path, pairs: Sequence[Any], plan: Plan, *, verif
     settings = {"model": str(model), "verifier": verifier, "pairs": len(pairs)} | asdict(plan)
     with RunFolder(folder, settings, chunk=256) as run:
         backend = run.backend(HFBackend(str(model), device="cpu", batch_size=64, name="nano"))
-        planner = GeneratedPlanner(backend, count=plan.rubrics)
         judge = Judge(backend, format="pairwise-thinking", orders=2, temperature=plan.temperature, pick=not verifier)
         meta = Meta(run.scorer(load_scorer("nano")), ModelRefiner(backend)) if verifier else None
-        scaled = ScaledJudge(judge, planner, "meta" if verifier else "selected", meta=meta)
+        scaled = ScaledJudge(judge, GoldPlanner(), "meta" if verifier else "selected", meta=meta)
         found = scaled.compare(pairs)
         for one in found:
             run.append("judgments", one)
@@ -137,8 +153,9 @@ def measure(arms: Sequence[Arm], seeds: Sequence[int], root: Path, plan: Plan, s
         for verifier in (False, True):
             count = plan.meta_pairs if verifier else plan.test_pairs
             for family in REFINABLE if verifier else FAMILIES:
-                pairs = [drawn(preference(i, split, family).sample) for i in range(count)]  # type: ignore[arg-type]
                 kind = "meta" if verifier else "alone"
+                shown = [drawn(preference(i, split, family).sample) for i in range(count)]  # type: ignore[arg-type]
+                pairs = with_lists(shown, root / "judged" / f"{split}-lists-{kind}-{family}", plan.rubrics)
                 table = [
                     judged(
                         train(arm, seed, root), root / "judged" / f"{split}-{arm}-{seed}-{kind}-{family}", pairs,
