@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,3 +83,26 @@ def tiny_of() -> Callable[[Family], Tiny]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Small media files made in code."""
     return make_files(tmp_path_factory.mktemp("media"))
+
+
+@pytest.fixture
+def asked_recipes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The recipes that an experiment would train, in order; none is trained."""
+    from omnirm.training.recipe import read_recipe
+
+    seen: list[Any] = []
+
+    def caught(path: Path, changes: Any) -> Any:
+        recipe = read_recipe(path, changes)
+        seen.append(recipe)
+
+        def trained(root: Path) -> Path:
+            final: Path = root / recipe.name / "final"
+            final.mkdir(parents=True)
+            (final / "omnirm.json").write_text("{}")
+            return final
+
+        return SimpleNamespace(train=trained)
+
+    monkeypatch.setattr("omnirm.training.recipe.read_recipe", caught)
+    return seen

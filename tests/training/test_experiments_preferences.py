@@ -18,7 +18,6 @@ from omnirm.nano.world import FAMILIES, Preference
 from omnirm.prompts.formats import get_format
 from omnirm.prompts.rendered import Rendered
 from omnirm.training.experiments import preferences as script
-from omnirm.training.experiments.intervals import interval
 from omnirm.training.experiments.preference_lessons import LOOKS, criteria_of, lessons
 from omnirm.training.experiments.preferences import (
     READINGS,
@@ -32,9 +31,10 @@ from omnirm.training.experiments.preferences import (
     keep_plan,
     right,
     runs_of,
-    seconds_of,
     text_table,
 )
+from omnirm.training.experiments.stages import seconds_of
+from omnirm.training.nano.intervals import interval
 from omnirm.training.par import tags_in_order
 from omnirm.training.recipe import read_recipe
 from omnirm.training.rows import SFTRow
@@ -183,26 +183,11 @@ def test_runs_are_those_of_the_issue() -> None:
 
 
 @pytest.mark.parametrize("arm", list(READINGS))
-def test_an_arm_is_its_recipe_with_its_own_changes(arm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-
-    def caught(path: Path, changes: Any) -> Any:
-        recipe = read_recipe(path, changes)
-        seen.append(recipe)
-
-        def train(root: Path) -> Path:
-            final: Path = root / recipe.name / "final"
-            final.mkdir(parents=True)
-            (final / "omnirm.json").write_text("{}")
-            return final
-
-        return SimpleNamespace(train=train)
-
-    monkeypatch.setattr("omnirm.training.recipe.read_recipe", caught)
+def test_an_arm_is_its_recipe_with_its_own_changes(arm: Any, tmp_path: Path, asked_recipes: list[Any]) -> None:
     plan = Plan(lessons=3, pairs=10)
     run = Run(arm, 1, 20 if arm in ("par", "bt") else 0)
     final = script.train(run, tmp_path, plan, ["dwrl.learning_rate=3e-5", "par.learning_rate=2e-5"])
-    recipe = seen[-1]
+    recipe = asked_recipes[-1]
     settings = recipe.bt if arm == "bt" else recipe.settings
     assert (recipe.name, settings.seed) == (run.name, 1)
     assert Path(recipe.data).is_file()
@@ -210,7 +195,7 @@ def test_an_arm_is_its_recipe_with_its_own_changes(arm: Any, tmp_path: Path, mon
         assert recipe.init == "nano"
     else:
         assert recipe.init == str(tmp_path / "sft-0-0" / "final")
-        assert [one.name for one in seen] == ["sft-0-0", run.name]
+        assert [one.name for one in asked_recipes] == ["sft-0-0", run.name]
         labels = [json.loads(line)["label"] for line in Path(recipe.data).read_text().splitlines()]
         truth = [pair.sample.label for pair in pairs(10, "train", FAMILIES, first=6_000_000, in_words=True)]
         assert sum(a != b for a, b in zip(labels, truth, strict=True)) == (2 if run.flips else 0)
@@ -222,10 +207,10 @@ def test_an_arm_is_its_recipe_with_its_own_changes(arm: Any, tmp_path: Path, mon
         rollouts = settings.generations * (1 if arm == "grpo-pair" else 2)
         assert rollouts == 2 * plan.thoughts, "as many for a pair in every arm"
         assert settings.learning_rate == 2e-5
-    assert len(seconds_of([run], tmp_path)[arm, run.flips]) == 1
-    before = len(seen)
+    assert seconds_of(tmp_path / run.name) is not None
+    before = len(asked_recipes)
     assert script.train(run, tmp_path, plan) == final
-    assert len(seen) == before, "what is there is not made again"
+    assert len(asked_recipes) == before, "what is there is not made again"
 
 
 def test_arms_see_as_many_pairs_a_step_and_as_often() -> None:

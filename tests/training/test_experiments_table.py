@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,36 +26,14 @@ from omnirm.training.experiments.table import (
     train,
     with_lists,
 )
-from omnirm.training.recipe import read_recipe
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The recipes that would have been trained, in order."""
-    seen: list[Any] = []
-
-    def caught(path: Path, changes: Any) -> Any:
-        recipe = read_recipe(path, changes)
-        seen.append(recipe)
-
-        def trained(root: Path) -> Path:
-            final: Path = root / recipe.name / "final"
-            final.mkdir(parents=True)
-            (final / "omnirm.json").write_text("{}")
-            return final
-
-        return SimpleNamespace(train=trained)
-
-    monkeypatch.setattr("omnirm.training.recipe.read_recipe", caught)
-    return seen
 
 
 @pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in ("base", "sft")])
 def test_an_arm_starts_from_the_sft_of_its_seed_on_the_rows_of_the_synthesis(
-    arm: Any, asked: list[Any], tmp_path: Path
+    arm: Any, asked_recipes: list[Any], tmp_path: Path
 ) -> None:
     final = train(arm, 1, tmp_path)
-    sft, own = asked
+    sft, own = asked_recipes
     method = arm.partition("-")[0]
     assert (sft.name, sft.init, sft.settings.seed) == ("sft-1", "nano", 1)
     assert (own.name, own.init) == (f"{arm}-1", str(tmp_path / "sft-1" / "final"))
@@ -64,12 +41,12 @@ def test_an_arm_starts_from_the_sft_of_its_seed_on_the_rows_of_the_synthesis(
     if method == "grpo":
         assert (own.settings.seed, own.settings.reward) == (1, "rule" if arm == "grpo-rule" else "meta")
     assert train(arm, 1, tmp_path) == final
-    assert len(asked) == 2, "what is there is not made again"
+    assert len(asked_recipes) == 2, "what is there is not made again"
 
 
-def test_the_base_is_nano_as_it_ships(asked: list[Any], tmp_path: Path) -> None:
+def test_the_base_is_nano_as_it_ships(asked_recipes: list[Any], tmp_path: Path) -> None:
     assert (train("base", 0, tmp_path) / "model.safetensors").is_file()
-    assert not asked
+    assert not asked_recipes
 
 
 def _found() -> Found:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,8 +23,9 @@ from omnirm.errors import ConfigError
 from omnirm.nano.samples import pairs as world_pairs
 from omnirm.nano.world import FAMILIES
 from omnirm.sample import Sample
-from omnirm.training.experiments.intervals import interval, percent
 from omnirm.training.experiments.preference_lessons import lessons
+from omnirm.training.experiments.stages import seconds_of, stage
+from omnirm.training.nano.intervals import interval, percent
 from omnirm.training.rows import SFTRow
 
 Arm = Literal["sft", "bt", "dwrl", "dwrl-unweighted", "grpo-pair", "grpo-point", "par"]
@@ -58,7 +58,6 @@ _COMPARED: tuple[tuple[Arm, Arm, int], ...] = (
     *(("dwrl", arm, 0) for arm in ("sft", "bt", "grpo-pair", "grpo-point", "dwrl-unweighted")),
     *(("par", arm, flips) for arm in ("bt", "grpo-point") for flips in (0, 20, 50)),
 )
-_FOLDER = Path(__file__).parents[1] / "recipes"
 _LESSON_SEED, _PAIR_SEED = 5_000_000, 6_000_000
 
 
@@ -88,11 +87,6 @@ class Run:
     def name(self) -> str:
         """Of its folder."""
         return f"{self.arm}-{self.flips}-{self.seed}"
-
-    @property
-    def method(self) -> str:
-        """Of its recipe, which is named after it."""
-        return _RECIPES[self.arm][0]
 
 
 #: what every other run starts from
@@ -139,27 +133,11 @@ def train(run: Run, root: Path, plan: Plan, changes: Sequence[str] = ()) -> Path
         plan: sizes of the data.
         changes: `<method>.key=value` over the recipes; those of other methods do not count.
     """
-    from omnirm.training.recipe import read_recipe
-
-    folder = root / run.name
-    final = folder / "final"
-    if (final / "omnirm.json").is_file():  # written last
-        return final
     start = "nano" if run.arm == "sft" else str(train(START, root, plan, changes))
-    data = _data(run, root, plan)
     recipe, own = _RECIPES[run.arm]
-    values = [
-        f"name={json.dumps(run.name)}", f"init={json.dumps(start)}", f"data={json.dumps(str(data))}",
-        f"{recipe}.seed={run.seed}",
-        *(change for change in changes if change.startswith(f"{recipe}.")),
-        *(change.format(rollouts=2 * plan.thoughts) for change in own),
-    ]  # fmt: skip
-    whole = not any(folder.glob("checkpoint-*"))
-    began = time.monotonic()
-    read_recipe(_FOLDER / f"nano-pref-{recipe}.toml", values).train(root)
-    seconds = time.monotonic() - began if whole else None
-    (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
-    return final
+    asked = [f"{recipe}.seed={run.seed}", *(change for change in changes if change.startswith(f"{recipe}."))]
+    asked += [change.format(rollouts=2 * plan.thoughts) for change in own]
+    return stage(f"nano-pref-{recipe}", run.name, start, _data(run, root, plan), asked, root)
 
 
 def _data(run: Run, root: Path, plan: Plan) -> Path:
@@ -310,16 +288,6 @@ def differences(found: Found) -> str:
     return "\n".join(out)
 
 
-def seconds_of(runs: Sequence[Run], root: Path) -> dict[tuple[str, int], list[float | None]]:
-    """Wall time of each seed's training by (arm, flips), None where it was stopped in between."""
-    found: dict[tuple[str, int], list[float | None]] = {}
-    for run in runs:
-        path = root / run.name / "seconds.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        found.setdefault((run.arm, run.flips), []).append(known)
-    return found
-
-
 def runs_of(arms: Sequence[Arm], seeds: Sequence[int], flips: Sequence[int]) -> list[Run]:
     """Every arm with every seed; those that learn from flipped labels too with each share; the start once."""
     own = {"sft": [0]}
@@ -354,7 +322,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_plan(options.root, plan, options.set)
     runs = runs_of(options.arms, options.seeds, options.flips)
     found = measure(runs, options.root, plan, options.split, options.set)
-    cells, seconds = cells_of(found), seconds_of(runs, options.root)
+    cells = cells_of(found)
+    seconds: dict[tuple[str, int], list[float | None]] = {}
+    for run in runs:
+        seconds.setdefault((run.arm, run.flips), []).append(seconds_of(options.root / run.name))
     table = {"plan": asdict(plan), "changes": options.set, "cells": [asdict(cell) for cell in cells]}
     (options.root / f"table-{options.split}.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(text_table(cells, seconds), differences(found), sep="\n\n")

@@ -1,6 +1,6 @@
 """The papers' table in small: nano as it ships, SFT, DPO and GRPO on text alone, with and without the meta-verifier.
 
-    python -m omnirm.nano.samples pairs.jsonl --pairs 320 --split train --in-words
+    python -m omnirm.nano.samples pairs.jsonl --pairs 400 --split train --in-words
     omnirm synth pairs.jsonl --run runs/table/synth --method dual-rm --rubrics 4
     python -m omnirm.training.experiments.table --root runs/table --seeds 0 1 2
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +25,8 @@ from typing import Any, Literal
 from omnirm.errors import ConfigError
 from omnirm.nano.world import FAMILIES, Family
 from omnirm.sample import Sample
-from omnirm.training.experiments.intervals import interval, percent
+from omnirm.training.experiments.stages import seconds_of, stage
+from omnirm.training.nano.intervals import interval, percent
 
 Arm = Literal["base", "sft", "dpo", "grpo-rule", "grpo-meta"]
 ARMS: tuple[Arm, ...] = ("base", "sft", "dpo", "grpo-rule", "grpo-meta")
@@ -37,7 +37,6 @@ GROUPS: dict[str, tuple[Family, ...]] = {
     "video": ("TV2T", "T2V"),
     "audio": ("TA2T", "T2A"),
 }
-_RECIPES = Path(__file__).parents[1] / "recipes"
 #: [seeds, pairs], the share of right verdicts, by (arm, with meta-verifier, family)
 Found = dict[tuple[str, bool, Family], Any]
 _COMPARED: tuple[tuple[Arm, Arm], ...] = (
@@ -74,25 +73,14 @@ class Cell:
 def train(arm: Arm, seed: int, root: Path) -> Path:
     """The folder of an arm's model, trained where it is not there yet."""
     from omnirm.backends.load import nano_folder
-    from omnirm.training.recipe import read_recipe
 
     if arm == "base":
         return nano_folder()
-    final = root / f"{arm}-{seed}" / "final"
-    if (final / "omnirm.json").is_file():
-        return final
-    start = "nano" if arm == "sft" else str(train("sft", seed, root))
     method = arm.partition("-")[0]
-    changes = [
-        f"name={json.dumps(f'{arm}-{seed}')}", f"init={json.dumps(start)}", f"{method}.seed={seed}",
-        f"data={json.dumps(str(root / 'synth' / f'{method}.parquet'))}",
-    ]  # fmt: skip
-    if arm == "grpo-rule":
-        changes.append('grpo.reward="rule"')
-    began = time.monotonic()
-    folder = read_recipe(_RECIPES / f"nano-table-{method}.toml", changes).train(root)
-    (folder.parent / "seconds.json").write_text(json.dumps(time.monotonic() - began), encoding="utf-8")
-    return folder
+    start = "nano" if arm == "sft" else str(train("sft", seed, root))
+    changes = [f"{method}.seed={seed}", *(['grpo.reward="rule"'] if arm == "grpo-rule" else [])]
+    data = root / "synth" / f"{method}.parquet"
+    return stage(f"nano-table-{method}", f"{arm}-{seed}", start, data, changes, root)
 
 
 def with_lists(pairs: Sequence[Sample], folder: Path, count: int) -> list[Sample]:
@@ -215,16 +203,7 @@ def _minus(found: Found, ours: tuple[str, bool], theirs: tuple[str, bool], famil
     return np.concatenate(points) if points else None
 
 
-def seconds_of(arms: Sequence[Arm], seeds: Sequence[int], root: Path) -> dict[str, list[float]]:
-    """Wall time of each seed's own training, seconds; nothing for an arm that is not trained."""
-    files = {arm: [root / f"{arm}-{seed}" / "seconds.json" for seed in seeds] for arm in arms}
-    return {
-        arm: [json.loads(one.read_text(encoding="utf-8")) for one in several if one.is_file()]
-        for arm, several in files.items()
-    }
-
-
-def text_table(cells: Sequence[Cell], seconds: Mapping[str, Sequence[float]]) -> str:
+def text_table(cells: Sequence[Cell], seconds: Mapping[str, Sequence[float | None]]) -> str:
     """The cells as Markdown, percent, an arm a row; seconds of training are means over seeds."""
     names = list(dict.fromkeys(cell.group for cell in cells))
     rows = list(dict.fromkeys((cell.arm, cell.verifier) for cell in cells))
@@ -234,7 +213,7 @@ def text_table(cells: Sequence[Cell], seconds: Mapping[str, Sequence[float]]) ->
     for arm, verifier in rows:
         found = [by.get((arm, verifier, name)) for name in names]
         shown = [percent(cell.accuracy, cell.low, cell.high) if cell else "" for cell in found]
-        known = [] if verifier else seconds.get(arm, [])
+        known = [] if verifier else [one for one in seconds.get(arm, ()) if one is not None]
         shown.append(f"{sum(known) / len(known):.0f}" if known else "")
         out.append(f"| {arm} | {'yes' if verifier else ''} | {' | '.join(shown)} |")
     return "\n".join(out)
@@ -262,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells = cells_of(found)
     table = {"plan": asdict(plan), "cells": [asdict(cell) for cell in cells]}
     (options.root / f"table-{options.split}.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    seconds = seconds_of(options.arms, options.seeds, options.root)
+    seconds = {arm: [seconds_of(options.root / f"{arm}-{seed}") for seed in options.seeds] for arm in options.arms}
     print(text_table(cells, seconds), differences(found), sep="\n\n")
 
 

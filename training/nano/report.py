@@ -18,6 +18,7 @@ from typing import Any
 from omnirm.judgment import Judgment
 from omnirm.nano.scenes import Split
 from omnirm.nano.world import FAMILIES, Family, Preference, preference
+from omnirm.training.nano.intervals import interval
 
 MODALITY: dict[str, tuple[Family, ...]] = {
     "text": ("T2T",),
@@ -56,22 +57,14 @@ def pair_figures(judgment: Judgment, pair: Preference) -> tuple[float, float, bo
 def summarise(name: str, format_name: str, figures: Sequence[tuple[float, float, bool | None, list[bool]]]) -> Row:
     """One row from the figures of its pairs."""
     import numpy as np
-    from scipy.stats import bootstrap
 
-    accuracy = np.array([f[0] for f in figures])
-    low = high = float(accuracy.mean())
-    if accuracy.std() > 0:
-        found = bootstrap((accuracy,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
-        low, high = (float(x) for x in found.confidence_interval)
     consistent = [f[2] for f in figures if f[2] is not None]
     rubrics = [x for f in figures for x in f[3]]
     return Row(
         name,
         format_name,
         len(figures),
-        float(accuracy.mean()),
-        low,
-        high,
+        *interval([f[0] for f in figures]),
         float(np.mean([f[1] for f in figures])),
         sum(consistent) / len(consistent) if consistent else 0.0,
         sum(rubrics) / len(rubrics) if rubrics else None,
