@@ -137,7 +137,8 @@ def judging_for(options: ScalingOptions, judging: JudgeOptions) -> JudgeOptions:
 def run_settings(model: str, judging: JudgeOptions, options: ScalingOptions) -> dict[str, Any]:
     """The settings of a run folder: all that decides the results, and not the folder's own place."""
     scaling = {key: value for key, value in _plain(options).items() if key != "run"}
-    return {"model": model, "judging": _plain(judging), "scaling": scaling}
+    asked = {key: value for key, value in _plain(judging).items() if value or key not in ("pick", "own")}  # came later
+    return {"model": model, "judging": asked, "scaling": scaling}
 
 
 def scaled_judge(

@@ -59,6 +59,8 @@ class JudgeOptions:
     tie_band: float | None = None
     max_new_tokens: int | None = None
     rubrics: tuple[Rubric, ...] | None = None
+    pick: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ def make_judge(backend: Backend, options: JudgeOptions) -> Judge:
         allow_tie=options.allow_tie,
         max_new_tokens=options.max_new_tokens,
         rubrics=options.rubrics,
+        pick=options.pick,
+        own=options.own,
     )
 
 

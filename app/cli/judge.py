@@ -133,6 +133,15 @@ def judge(
     seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Instead of the format's own limit.")] = None,
     allow_tie: Annotated[bool, typer.Option("--allow-tie", help="Offer the model a tie as an answer.")] = False,
+    pick: Annotated[
+        bool,
+        typer.Option(
+            "--pick", help="Thinking: choose the rubric that should decide and judge by it, in one answer (DUAL-RM)."
+        ),
+    ] = False,
+    own: Annotated[
+        bool, typer.Option("--own", help="Thinking: add one to three rubrics of the judge's own to those given (PaTaRM).")
+    ] = False,
     tie_band: Annotated[
         float | None, typer.Option(min=0, max=0.5, help="Call it a tie where P(A) is this close to 1/2.")
     ] = None,
@@ -214,6 +223,8 @@ def judge(
             tie_band=tie_band,
             max_new_tokens=max_new_tokens,
             rubrics=given if strategy is None else None,
+            pick=pick,
+            own=own,
         )
         if out is not None and out.exists() and not overwrite:
             raise ConfigError(f"{out} exists; give another name, or --overwrite")

@@ -195,6 +195,26 @@ def test_rubrics_from_flags_replace_those_of_the_file(tmp_path, reads_bad):
     assert ([r.name for r in own.rubrics], [r.name for r in other.rubrics]) == (["Own"], ["Other"])
 
 
+def test_a_thinking_judge_picks_from_given_rubrics_or_adds_its_own(monkeypatch):
+    asked = []
+
+    def answer(request):
+        asked.append(request.messages[0].parts[0].value)
+        return say("A")(request)
+
+    monkeypatch.setitem(scripted.NAMED, "test", lambda: ScriptedBackend(answer))
+    given = [*PAIR, "--model", "scripted:test", "--orders", "1", "--rubric", "Right: Is it?", "--rubric", "Short"]
+    runs = [run(*given, *more) for more in ([], ["--pick"], ["--own"], ["--strategy", "selected", "--pick"])]
+    assert [done.exit_code for done in runs] == [0, 4, 0, 4], "the scripted answer names none of the list"
+    plain, picked, own, selected = asked
+    assert "Choose the one" in picked
+    assert "Choose the one" in selected
+    assert len({plain, picked, own}) == 3
+    for more, says in ((["--pick", "--own"], "take one of them"), (["--strategy", "vote", "--pick"], "without pick")):
+        done = run(*given, *more)
+        assert (done.exit_code, says in done.stderr) == (2, True)
+
+
 def test_out_writes_json_beside_the_report_and_spares_what_is_there(tmp_path):
     out = tmp_path / "out.jsonl"
     done = run(*PAIR, *A, "--out", str(out))
