@@ -140,7 +140,7 @@ def judge(
         ),
     ] = False,
     own: Annotated[
-        bool, typer.Option("--own", help="Thinking: add one to three rubrics of the judge's own to those given (PaTaRM).")
+        bool, typer.Option("--own", help="Thinking: add one to three rubrics to those given (PaTaRM).")
     ] = False,
     tie_band: Annotated[
         float | None, typer.Option(min=0, max=0.5, help="Call it a tie where P(A) is this close to 1/2.")
