@@ -28,7 +28,7 @@ from omnirm.training.experiments.table import (
 )
 
 
-@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in ("base", "sft")])
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in ("base", "sft", "grpo-zero")])
 def test_an_arm_starts_from_the_sft_of_its_seed_on_the_rows_of_the_synthesis(
     arm: Any, asked_recipes: list[Any], tmp_path: Path
 ) -> None:
@@ -42,6 +42,13 @@ def test_an_arm_starts_from_the_sft_of_its_seed_on_the_rows_of_the_synthesis(
         assert (own.settings.seed, own.settings.reward) == (1, "rule" if arm == "grpo-rule" else "meta")
     assert train(arm, 1, tmp_path) == final
     assert len(asked_recipes) == 2, "what is there is not made again"
+
+
+def test_grpo_zero_starts_from_the_base_without_sft(asked_recipes: list[Any], tmp_path: Path) -> None:
+    train("grpo-zero", 1, tmp_path, "some/folder")
+    (own,) = asked_recipes
+    assert (own.name, own.init, own.settings.seed, own.settings.reward) == ("grpo-zero-1", "some/folder", 1, "rule")
+    assert train("base", 0, tmp_path, "some/folder") == Path("some/folder")
 
 
 def test_the_base_is_nano_as_it_ships(asked_recipes: list[Any], tmp_path: Path) -> None:
@@ -126,9 +133,9 @@ def test_every_arm_is_measured_on_its_families(tmp_path: Path, monkeypatch: pyte
         asked.append((model.name, folder.name))
         return [1.0] * len(pairs)
 
-    monkeypatch.setattr(script, "train", lambda arm, seed, root: root / f"{arm}-{seed}")
+    monkeypatch.setattr(script, "train", lambda arm, seed, root, base: root / f"{arm}-{seed}")
     monkeypatch.setattr(script, "judged", judged)
-    monkeypatch.setattr(script, "with_lists", lambda pairs, folder, count: pairs)
+    monkeypatch.setattr(script, "with_lists", lambda pairs, folder, count, base: pairs)
     found = measure(("base", "sft"), (0, 1), tmp_path, Plan(test_pairs=3, meta_pairs=2), "validation")
     assert {family for arm, verifier, family in found if verifier} == set(REFINABLE)
     assert {family for arm, verifier, family in found if not verifier} == set(FAMILIES)

@@ -65,14 +65,15 @@ _LESSON_SEED, _PAIR_SEED = 5_000_000, 6_000_000
 class Plan:
     """Sizes: pairs to make lessons of, labelled pairs, test pairs in words and as media.
 
-    thoughts: a judge's samples on each response, or in each order.
+    thoughts: a judge's samples on each response, or in each order. base: the model to start from, a folder or a name.
     """
 
-    lessons: int = 960
-    pairs: int = 384
-    text_pairs: int = 200
-    media_pairs: int = 140
+    lessons: int = 720
+    pairs: int = 192
+    text_pairs: int = 120
+    media_pairs: int = 70
     thoughts: int = 4
+    base: str = "nano"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def train(run: Run, root: Path, plan: Plan, changes: Sequence[str] = ()) -> Path
         plan: sizes of the data.
         changes: `<method>.key=value` over the recipes; those of other methods do not count.
     """
-    start = "nano" if run.arm == "sft" else str(train(START, root, plan, changes))
+    start = plan.base if run.arm == "sft" else str(train(START, root, plan, changes))
     recipe, own = _RECIPES[run.arm]
     asked = [f"{recipe}.seed={run.seed}", *(change for change in changes if change.startswith(f"{recipe}."))]
     asked += [change.format(rollouts=2 * plan.thoughts) for change in own]
@@ -310,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE", help="over the recipes")
     parser.add_argument("--threads", type=int, default=None)
     for name, value in asdict(Plan()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = parser.parse_args(arguments)
     if options.threads:
         import torch

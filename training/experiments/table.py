@@ -6,9 +6,10 @@
 
 Every stage is a recipe of `training/recipes/nano-table-*.toml` and a folder below `--root`: what is finished is not
 made again, and what was stopped goes on. Judges are trained on pairs in words only and tested on pairs of all eight
-families, media as media. Nano as it ships plans K rubrics of each pair, so every arm is asked with the same lists, as
-the rollouts of a group are. `alone`: the judge picks one of the list and judges by it in one answer, in both orders,
-sampled as in training (`--temperature`).
+families, media as media. `grpo-rule` has the 0/1 reward; `grpo-zero` too, and no SFT before it. The base (`--base`,
+nano as it ships) plans K rubrics of each pair, so every arm is asked with the same lists, as the rollouts of a group
+are. `alone`: the judge picks one of the list and judges by it in one answer, in both orders, sampled as in training
+(`--temperature`).
 `meta-verifier`: the judgment under each of the K rubrics, the answer is the one with the highest meta-reward (families
 whose responses are text: others cannot be refined).
 """
@@ -28,8 +29,8 @@ from omnirm.sample import Sample
 from omnirm.training.experiments.stages import seconds_of, stage
 from omnirm.training.nano.intervals import interval, percent
 
-Arm = Literal["base", "sft", "dpo", "grpo-rule", "grpo-meta"]
-ARMS: tuple[Arm, ...] = ("base", "sft", "dpo", "grpo-rule", "grpo-meta")
+Arm = Literal["base", "sft", "dpo", "grpo-rule", "grpo-meta", "grpo-zero"]
+ARMS: tuple[Arm, ...] = ("base", "sft", "dpo", "grpo-rule", "grpo-meta", "grpo-zero")
 REFINABLE: tuple[Family, ...] = ("T2T", "TI2T", "TV2T", "TA2T")  # their responses are text
 GROUPS: dict[str, tuple[Family, ...]] = {
     "text": ("T2T",),
@@ -41,18 +42,22 @@ GROUPS: dict[str, tuple[Family, ...]] = {
 Found = dict[tuple[str, bool, Family], Any]
 _COMPARED: tuple[tuple[Arm, Arm], ...] = (
     ("sft", "base"), ("dpo", "sft"), ("grpo-rule", "sft"), ("grpo-meta", "sft"), ("grpo-meta", "dpo"),
-    ("grpo-meta", "grpo-rule"), ("grpo-meta", "base"),
+    ("grpo-meta", "grpo-rule"), ("grpo-meta", "base"), ("grpo-zero", "base"), ("grpo-zero", "grpo-rule"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes: rubrics of a pair (K), test pairs of a family, and those judged with the meta-verifier."""
+    """Sizes: rubrics of a pair (K), test pairs of a family, and those judged with the meta-verifier.
+
+    base: the model that every arm starts from, a folder or a name.
+    """
 
     rubrics: int = 4
     test_pairs: int = 40
     meta_pairs: int = 15
     temperature: float = 1.0  # of judgments
+    base: str = "nano"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +75,31 @@ class Cell:
     spread: tuple[float, ...]  # the accuracy of each seed
 
 
-def train(arm: Arm, seed: int, root: Path) -> Path:
+def train(arm: Arm, seed: int, root: Path, base: str = "nano") -> Path:
     """The folder of an arm's model, trained where it is not there yet."""
-    from omnirm.backends.load import nano_folder
-
     if arm == "base":
-        return nano_folder()
+        return _folder(base)
     method = arm.partition("-")[0]
-    start = "nano" if arm == "sft" else str(train("sft", seed, root))
-    changes = [f"{method}.seed={seed}", *(['grpo.reward="rule"'] if arm == "grpo-rule" else [])]
+    start = base if arm in ("sft", "grpo-zero") else str(train("sft", seed, root, base))
+    changes = [f"{method}.seed={seed}", *(['grpo.reward="rule"'] if arm in ("grpo-rule", "grpo-zero") else [])]
     data = root / "synth" / f"{method}.parquet"
     return stage(f"nano-table-{method}", f"{arm}-{seed}", start, data, changes, root)
 
 
-def with_lists(pairs: Sequence[Sample], folder: Path, count: int) -> list[Sample]:
-    """The pairs with rubrics that nano as it ships plans for them; without any where its plan cannot be read."""
-    from omnirm.backends.hf import HFBackend
+def _folder(base: str) -> Path:
     from omnirm.backends.load import nano_folder
+
+    return nano_folder() if base == "nano" else Path(base)
+
+
+def with_lists(pairs: Sequence[Sample], folder: Path, count: int, base: str = "nano") -> list[Sample]:
+    """The pairs with rubrics that the base plans for them; without any where its plan cannot be read."""
+    from omnirm.backends.hf import HFBackend
     from omnirm.rubrics.generated import GeneratedPlanner
     from omnirm.runs import RunFolder
 
-    with RunFolder(folder, {"model": "nano", "rubrics": count, "pairs": len(pairs)}, chunk=256) as run:
-        backend = run.backend(HFBackend(str(nano_folder()), device="cpu", batch_size=64, name="nano"))
+    with RunFolder(folder, {"model": base, "rubrics": count, "pairs": len(pairs)}, chunk=256) as run:
+        backend = run.backend(HFBackend(str(_folder(base)), device="cpu", batch_size=64, name="nano"))
         found = GeneratedPlanner(backend, count=count).plan(pairs)
         run.finish()
     # the gold rubric in the metadata would stand in for a list that there is not
@@ -109,7 +117,8 @@ def judged(model: Path, folder: Path, pairs: Sequence[Any], plan: Plan, *, verif
     from omnirm.runs import RunFolder
     from omnirm.scorers.load import load_scorer
 
-    settings = {"model": str(model), "verifier": verifier, "pairs": len(pairs)} | asdict(plan)
+    sizes = {name: value for name, value in asdict(plan).items() if name != "base"}  # the lists are in the samples
+    settings = {"model": str(model), "verifier": verifier, "pairs": len(pairs)} | sizes
     with RunFolder(folder, settings, chunk=256) as run:
         backend = run.backend(HFBackend(str(model), device="cpu", batch_size=64, name="nano"))
         judge = Judge(backend, format="pairwise-thinking", orders=2, temperature=plan.temperature, pick=not verifier)
@@ -143,14 +152,11 @@ def measure(arms: Sequence[Arm], seeds: Sequence[int], root: Path, plan: Plan, s
             for family in REFINABLE if verifier else FAMILIES:
                 kind = "meta" if verifier else "alone"
                 shown = [drawn(preference(i, split, family).sample) for i in range(count)]  # type: ignore[arg-type]
-                pairs = with_lists(shown, root / "judged" / f"{split}-lists-{kind}-{family}", plan.rubrics)
-                table = [
-                    judged(
-                        train(arm, seed, root), root / "judged" / f"{split}-{arm}-{seed}-{kind}-{family}", pairs,
-                        plan, verifier=verifier,
-                    )
-                    for seed in ([0] if arm == "base" else seeds)
-                ]  # fmt: skip
+                pairs = with_lists(shown, root / "judged" / f"{split}-lists-{kind}-{family}", plan.rubrics, plan.base)
+                table = []
+                for seed in [0] if arm == "base" else seeds:
+                    folder = root / "judged" / f"{split}-{arm}-{seed}-{kind}-{family}"
+                    table.append(judged(train(arm, seed, root, plan.base), folder, pairs, plan, verifier=verifier))
                 found[arm, verifier, family] = np.array(table)
     return found
 
