@@ -60,7 +60,7 @@ bench-judging: $(VENV)/.dev ## Measure one call for many rubrics on a pair again
 bench-training: $(VENV)/.dev ## Compare our training steps with those of TRL's own trainers
 	@$(QUIET) $(BIN)/python tests/benchmarks/training_cost.py $(ARGS)
 
-nano: $(VENV)/.dev ## Train the embedded model anew, in five stages that resume
+nano: $(VENV)/.dev ## Train the embedded model's five stages of SFT anew; they resume (the sixth: docs/nano.md)
 	$(QUIET) $(BIN)/python -m omnirm.training.nano.stages $(NANO:%=training/recipes/%.toml) $(ARGS)
 
 # vllm wants setuptools < 81 from Python 3.12 on; with it here the set holds for 3.11 too

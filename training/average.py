@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omnirm.errors import ConfigError
+from omnirm.errors import BackendError, ConfigError
 
 
 def average(sources: Sequence[tuple[str, float]], output: Path, dtype: str = "") -> Path:
     """Writes `sum_i w_i theta_i / sum_i w_i` as a folder that loads into `Judge`; all else there is the first one's.
+
+    Two judges are in memory at a time, in float32.
 
     Args:
         sources: (folder or hub name, weight above 0) of two or more judges of one family and size.
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         print(average(options.sources, options.output, options.dtype))
-    except ConfigError as error:
+    except (BackendError, ConfigError) as error:
         parser.error(str(error))
 
 

@@ -136,7 +136,7 @@ def judge(
     pick: Annotated[
         bool,
         typer.Option(
-            "--pick", help="Thinking: choose the rubric that should decide and judge by it, in one answer (DUAL-RM)."
+            "--pick", help="Thinking: choose the rubric that should decide and judge by it, in one answer (DUAL RM)."
         ),
     ] = False,
     own: Annotated[

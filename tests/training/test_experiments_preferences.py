@@ -164,6 +164,15 @@ def test_the_table_by_hand() -> None:
     assert len(rows) == 2
 
 
+def test_what_was_gained_over_the_start_is_told_in_the_arms_own_reading() -> None:
+    found: Any = {
+        ("sft", 0, "p-yes", "words"): np.array([[0.0, 0.0]]),
+        ("sft", 0, "scores", "words"): np.array([[0.5, 0.5]]),
+        ("par", 20, "scores", "words"): np.array([[1.0, 1.0]]),
+    }
+    assert differences(found).splitlines()[2:] == ["| par - sft (scores) | 20 | words | +50.0 [+50.0, +50.0] |"]
+
+
 def test_intervals_cover_the_mean_of_a_coin() -> None:
     coin = np.random.default_rng(1)
     hits = 0

@@ -68,7 +68,7 @@ _LESSON_SEED, _PAIR_SEED = 5_000_000, 6_000_000
 class Plan:
     """Sizes: pairs to make lessons of, labelled pairs, test pairs in words and as media.
 
-    thoughts: a judge's samples on each response, or in each order. base: the model to start from, a folder or a name.
+    thoughts: a judge's samples on each response, or in each order. base: the model to start from, a folder or nano.
     """
 
     lessons: int = 720

@@ -50,7 +50,7 @@ _COMPARED: tuple[tuple[Arm, Arm], ...] = (
 class Plan:
     """Sizes: rubrics of a pair (K), test pairs of a family, and those judged with the meta-verifier.
 
-    base: the model that every arm starts from, a folder or a name.
+    base: the model that every arm starts from, a folder or nano.
     """
 
     rubrics: int = 4
@@ -77,8 +77,10 @@ class Cell:
 
 def train(arm: Arm, seed: int, root: Path, base: str = "nano") -> Path:
     """The folder of an arm's model, trained where it is not there yet."""
+    from omnirm.backends.load import checkpoint_path
+
     if arm == "base":
-        return _folder(base)
+        return Path(checkpoint_path(base))
     method = arm.partition("-")[0]
     start = base if arm in ("sft", "grpo-zero") else str(train("sft", seed, root, base))
     changes = [f"{method}.seed={seed}", *(['grpo.reward="rule"'] if arm in ("grpo-rule", "grpo-zero") else [])]
@@ -86,20 +88,15 @@ def train(arm: Arm, seed: int, root: Path, base: str = "nano") -> Path:
     return stage(f"nano-table-{method}", f"{arm}-{seed}", start, data, changes, root)
 
 
-def _folder(base: str) -> Path:
-    from omnirm.backends.load import nano_folder
-
-    return nano_folder() if base == "nano" else Path(base)
-
-
 def with_lists(pairs: Sequence[Sample], folder: Path, count: int, base: str = "nano") -> list[Sample]:
     """The pairs with rubrics that the base plans for them; without any where its plan cannot be read."""
     from omnirm.backends.hf import HFBackend
+    from omnirm.backends.load import checkpoint_path
     from omnirm.rubrics.generated import GeneratedPlanner
     from omnirm.runs import RunFolder
 
     with RunFolder(folder, {"model": base, "rubrics": count, "pairs": len(pairs)}, chunk=256) as run:
-        backend = run.backend(HFBackend(str(_folder(base)), device="cpu", batch_size=64, name="nano"))
+        backend = run.backend(HFBackend(checkpoint_path(base), device="cpu", batch_size=64, name="nano"))
         found = GeneratedPlanner(backend, count=count).plan(pairs)
         run.finish()
     # the gold rubric in the metadata would stand in for a list that there is not
